@@ -1,0 +1,80 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+let package = Package(
+    name: "demux",
+    products: [
+        .library(name: "EmulatorKit", targets: ["EmulatorKit"]),
+        .library(name: "XenHost", targets: ["XenHost"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
+    ],
+    targets: [
+        // What is not ours: the C libraries of the host.
+        .systemLibrary(name: "CXen", providers: [.apt(["libxen-dev"])]),
+        .systemLibrary(name: "CPixman", pkgConfig: "pixman-1", providers: [.apt(["libpixman-1-dev"])]),
+        .systemLibrary(name: "CVNCServer", pkgConfig: "libvncserver", providers: [.apt(["libvncserver-dev"])]),
+
+        // What Swift cannot import, as inline C.
+        .target(name: "CIoreq"),
+        .target(name: "CLinux"),
+
+        .target(name: "Platform", dependencies: ["CLinux"]),
+        .target(name: "Host", dependencies: ["CIoreq", "Platform"]),
+        .target(name: "EmulatorProtocol", dependencies: ["Host", "Platform"]),
+        .target(name: "XenHost", dependencies: ["Host", "Platform", "CXen"]),
+        .target(name: "LocalHost", dependencies: ["Host", "Platform", "CIoreq"]),
+        .target(name: "EmulatorKit", dependencies: ["Host", "Platform", "EmulatorProtocol", "CIoreq"]),
+        .target(
+            name: "Coordinator",
+            dependencies: [
+                "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol",
+                .product(name: "Logging", package: "swift-log"),
+            ]),
+        .target(name: "Toolstack", dependencies: ["Host", "Platform"]),
+
+        // What a person writes, and what the command and the coordinator say to each other.
+        .target(name: "Specification", dependencies: ["Host", "EmulatorProtocol"]),
+        .target(name: "ControlProtocol", dependencies: ["Host", "Platform", "Specification"]),
+        // Only the short-lived command reads YAML: Yams brings Foundation.
+        .target(name: "SpecificationFile", dependencies: ["Specification", "Yams"]),
+
+        .executableTarget(
+            name: "demux",
+            dependencies: [
+                "ControlProtocol", "SpecificationFile",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]),
+        .executableTarget(
+            name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "LocalHost", "XenHost", "Toolstack"]),
+
+        .executableTarget(name: "demux-scratch", dependencies: ["EmulatorKit", "XenHost"], path: "Emulators/Scratch"),
+        .executableTarget(name: "demux-debug", dependencies: ["EmulatorKit", "XenHost"], path: "Emulators/Debug"),
+
+        // The same cases on either host: in `swift test` on LocalHost, in the rig on XenHost.
+        .target(name: "HostConformance", dependencies: ["Host", "Platform"], path: "Tests/HostConformance"),
+        .executableTarget(
+            name: "demux-conformance", dependencies: ["HostConformance", "XenHost", "CXen"], path: "Tests/XenConformance"),
+        // An emulator in plain C, written from Protocols/ alone.
+        .executableTarget(
+            name: "demux-c-scratch", path: "Tests/CScratch", cSettings: [.headerSearchPath("../../Protocols")]),
+
+        .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
+        .testTarget(name: "HostTests", dependencies: ["Host"]),
+        .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol"]),
+        .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),
+        .testTarget(name: "EmulatorKitTests", dependencies: ["EmulatorKit", "demux-scratch", "demux-debug"]),
+        .testTarget(name: "ToolstackTests", dependencies: ["Toolstack"]),
+        .testTarget(name: "SpecificationTests", dependencies: ["SpecificationFile"]),
+        .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "LocalHost"]),
+        // Real child processes on LocalHost.
+        .testTarget(
+            name: "ProcessTests",
+            dependencies: ["Coordinator", "LocalHost", "demux", "demux-dm", "demux-scratch", "demux-debug", "demux-c-scratch"]),
+    ],
+    swiftLanguageModes: [.v6]
+)

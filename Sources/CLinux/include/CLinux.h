@@ -1,0 +1,137 @@
+// Linux interfaces that Swift cannot import: control-message macros, variadic fcntl, system calls without a wrapper.
+// _GNU_SOURCE stays undefined, because Swift's own Glibc module is built without it and both must see the same types;
+// what it would declare is reached by number.
+#ifndef DEMUX_CLINUX_H
+#define DEMUX_CLINUX_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/types.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { DEMUX_MAX_DESCRIPTORS = 16 };
+
+static inline int demux_memfd_create(const char *name) { return (int)syscall(SYS_memfd_create, name, 3u /* CLOEXEC | ALLOW_SEALING */); }
+
+enum { DEMUX_SEAL_SIZE = 0x0001 | 0x0002 | 0x0004 /* F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW */ };
+static inline int demux_add_seals(int fd, int seals) { return fcntl(fd, 1033 /* F_ADD_SEALS */, seals); }
+static inline int demux_get_seals(int fd) { return fcntl(fd, 1034 /* F_GET_SEALS */); }
+
+static inline int demux_set_nonblocking(int fd, int on) {
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0) return -1;
+    return fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
+}
+static inline int demux_set_cloexec(int fd, int on) { return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0); }
+static inline int demux_duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 3); }
+
+// Marks every descriptor from `first` on close-on-exec, so that no child inherits what was not meant for it.
+static inline int demux_cloexec_from(unsigned first) { return (int)syscall(436 /* close_range */, first, ~0u, 4u /* CLOEXEC */); }
+
+static inline int demux_pidfd_open(pid_t pid) { return (int)syscall(434, pid, 0); }
+static inline int demux_pidfd_send_signal(int pidfd, int signal) { return (int)syscall(424, pidfd, signal, NULL, 0); }
+
+// Sends bytes and descriptors as one message. Returns what sendmsg returned; interrupted calls are repeated.
+static inline ssize_t demux_send(int fd, const void *bytes, size_t length, const int *descriptors, int count, int flags) {
+    struct iovec part = { (void *)bytes, length };
+    union { struct cmsghdr align; char space[CMSG_SPACE(sizeof(int) * DEMUX_MAX_DESCRIPTORS)]; } control;
+    struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+    if (count > DEMUX_MAX_DESCRIPTORS) { errno = EINVAL; return -1; }
+    if (count > 0) {
+        memset(&control, 0, sizeof control);
+        message.msg_control = control.space;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)count);
+        memcpy(CMSG_DATA(header), descriptors, sizeof(int) * (size_t)count);
+    }
+    ssize_t sent;
+    do sent = sendmsg(fd, &message, flags | MSG_NOSIGNAL); while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+// Receives one message and its descriptors (close-on-exec). `truncated` is set when bytes or descriptors were cut off;
+// descriptors that did arrive are always handed over, so that the caller can close them.
+static inline ssize_t demux_receive(int fd, void *bytes, size_t length, int *descriptors, int *count, int *truncated, int flags) {
+    struct iovec part = { bytes, length };
+    union { struct cmsghdr align; char space[CMSG_SPACE(sizeof(int) * DEMUX_MAX_DESCRIPTORS)]; } control;
+    struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space };
+    *count = 0;
+    *truncated = 0;
+    ssize_t got;
+    do got = recvmsg(fd, &message, flags | MSG_CMSG_CLOEXEC); while (got < 0 && errno == EINTR);
+    if (got < 0) return got;
+    if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) *truncated = 1;
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+        int here = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        for (int i = 0; i < here && *count < DEMUX_MAX_DESCRIPTORS; i++)
+            memcpy(&descriptors[(*count)++], CMSG_DATA(header) + (size_t)i * sizeof(int), sizeof(int));
+    }
+    return got;
+}
+
+struct demux_peer { pid_t pid; uid_t uid; gid_t gid; };
+static inline int demux_peer_credentials(int fd, struct demux_peer *peer) {
+    struct { pid_t pid; uid_t uid; gid_t gid; } credentials; // struct ucred
+    socklen_t length = sizeof credentials;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0) return -1;
+    peer->pid = credentials.pid; peer->uid = credentials.uid; peer->gid = credentials.gid;
+    return 0;
+}
+
+// Fills a UNIX socket address; -1 with ENAMETOOLONG when the path does not fit its 107 bytes.
+static inline int demux_unix_address(const char *path, struct sockaddr_un *address) {
+    size_t length = strlen(path);
+    if (length >= sizeof address->sun_path) { errno = ENAMETOOLONG; return -1; }
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    memcpy(address->sun_path, path, length + 1);
+    return 0;
+}
+static inline int demux_bind_unix(int fd, const char *path) {
+    struct sockaddr_un address;
+    if (demux_unix_address(path, &address) < 0) return -1;
+    return bind(fd, (struct sockaddr *)&address, sizeof address);
+}
+static inline int demux_connect_unix(int fd, const char *path) {
+    struct sockaddr_un address;
+    if (demux_unix_address(path, &address) < 0) return -1;
+    return connect(fd, (struct sockaddr *)&address, sizeof address);
+}
+
+static inline int demux_accept(int fd) { return (int)syscall(SYS_accept4, fd, NULL, NULL, SOCK_CLOEXEC); }
+static inline char **demux_environment(void) { extern char **environ; return environ; }
+
+static inline void *demux_map_failed(void) { return MAP_FAILED; }
+
+// waitid on a pidfd: 0 and *status filled when the child has ended, 1 when it still runs, -1 on error.
+// *status is the exit code, or 256 + signal number.
+static inline int demux_wait_pidfd(int pidfd, int *status) {
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    int result;
+    do result = waitid((idtype_t)3 /* P_PIDFD */, (id_t)pidfd, &info, WEXITED | WNOHANG); while (result < 0 && errno == EINTR);
+    if (result < 0) return -1;
+    if (info.si_pid == 0) return 1;
+    *status = info.si_code == CLD_EXITED ? info.si_status : 256 + info.si_status;
+    return 0;
+}
+
+#endif

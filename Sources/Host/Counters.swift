@@ -1,0 +1,32 @@
+import CIoreq
+
+/// What a serving loop counts, in a page that the coordinator reads: plain stores, nothing else.
+public enum Counter: Int, CaseIterable, Sendable {
+    case requests, portReads, portWrites, memoryReads, memoryWrites, configReads, configWrites
+    case buffered, invalidations, timeOffsets, deferred, malformed, wakeups, spurious
+
+    /// The name that `demux status --json` uses.
+    public var name: String { "\(self)" }
+}
+
+/// A view of a counters page: a u64 magic, a u64 count of counters, then one u64 for each `Counter` in order.
+public struct CounterPage: @unchecked Sendable {
+    // Sendable: counters are single untorn words written by one process and read by others.
+    /// "DMXCNT01", little-endian.
+    public static let magic: UInt64 = 0x3130_544e_4358_4d44
+    /// Length of the page in bytes.
+    public static let length = 4096
+    private let words: UnsafeMutablePointer<UInt64>
+
+    /// - Parameter page: 4096 bytes, aligned to 8.
+    public init(page: UnsafeMutableRawPointer) { words = page.bindMemory(to: UInt64.self, capacity: Self.length / 8) }
+
+    /// Writes the header; what the owner of the page does before it hands it out.
+    public func initialize() {
+        words[0] = Self.magic
+        words[1] = UInt64(Counter.allCases.count)
+    }
+
+    public func add(_ counter: Counter, _ amount: UInt64 = 1) { demux_counter_add(words + 2 + counter.rawValue, amount) }
+    public func read(_ counter: Counter) -> UInt64 { demux_counter_read(words + 2 + counter.rawValue) }
+}

@@ -1,0 +1,62 @@
+import Host
+import Testing
+
+@testable import EmulatorProtocol
+
+@Suite("The codec")
+struct CodecTests {
+    @Test("A claim survives the way through JSON")
+    func claimRoundTrip() throws {
+        let range = try #require(PortRange(first: 0x500, count: 32))
+        let packet = Packet(.claim(Claim(.ports(range), label: "registers")), id: 7)
+        let back = try Packet.decoded(packet.encoded())
+        #expect(back == packet)
+        guard case .claim(let claim) = back.body else { return #expect(Bool(false), "not a claim") }
+        #expect(claim.range == .ports(range))
+    }
+
+    @Test("All 64 bits of an MSI address survive")
+    func wideMSI() throws {
+        let packet = Packet(.msi(MSI(address: 0xffff_ffff_fee0_0001, data: 0x4021)))
+        #expect(try Packet.decoded(packet.encoded()) == packet)
+    }
+
+    @Test("A missing field is named")
+    func missingField() {
+        #expect(throws: MalformedPacket(reason: "'last' is missing", id: 3, unsupported: false)) {
+            try Packet.decoded(Array(#"{"type":"claim","id":3,"space":"pio","first":"0x1","label":""}"#.utf8))
+        }
+    }
+
+    @Test("A reserved type is refused as unsupported, with the request's number")
+    func reservedType() {
+        do {
+            _ = try Packet.decoded(Array(#"{"type":"unplug","id":9}"#.utf8))
+            #expect(Bool(false), "accepted")
+        } catch {
+            #expect(error.unsupported && error.id == 9)
+        }
+    }
+
+    @Test("Garbage of any kind is refused and never traps")
+    func garbage() {
+        var generator = SplitMix(state: 42)
+        for _ in 0..<2000 {
+            let length = Int(generator.next() % 80)
+            var bytes = (0..<length).map { _ in UInt8(truncatingIfNeeded: generator.next()) }
+            if generator.next() % 2 == 0 { bytes = Array(#"{"type":"claim","#.utf8) + bytes }
+            #expect(throws: MalformedPacket.self) { try Packet.decoded(bytes) }
+        }
+    }
+}
+
+struct SplitMix: RandomNumberGenerator {
+    var state: UInt64
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+        return z ^ (z >> 31)
+    }
+}

@@ -1,0 +1,156 @@
+import FoundationEssentials
+import Platform
+import Specification
+
+/// What the `demux` command asks a guest's coordinator, over its control socket: one JSON object a packet each way.
+public enum ControlRequest: Codable, Equatable, Sendable {
+    case status
+    /// The last lines of the guest's log, at most that many.
+    case logs(lines: Int)
+    /// Starts one more emulator in the running guest.
+    case attach(EmulatorSpecification)
+    /// Takes an emulator away in the safe order.
+    case detach(name: String)
+    /// Ends the guest's emulators and the coordinator (LocalHost guests; on Xen the toolstack does it).
+    case stop
+}
+
+public enum ControlReply: Codable, Equatable, Sendable {
+    case status(GuestStatus)
+    case lines([String])
+    case done(String)
+    /// Not carried out: what was attempted, why it failed, what to do.
+    case failed(String)
+}
+
+/// A guest as its coordinator sees it.
+public struct GuestStatus: Codable, Equatable, Sendable {
+    public var domain: UInt16
+    public var name: String
+    /// "xen" or "local".
+    public var host: String
+    public var coordinatorPID: Int32
+    public var specification: String
+    public var vcpus: Int
+    public var qemu: QEMUStatus?
+    public var emulators: [EmulatorStatus]
+    /// Overlaps with QEMU that the specification declares, or that were found.
+    public var interpositions: [Interposition]
+
+    public init(
+        domain: UInt16, name: String, host: String, coordinatorPID: Int32, specification: String, vcpus: Int, qemu: QEMUStatus? = nil,
+        emulators: [EmulatorStatus] = [], interpositions: [Interposition] = []
+    ) {
+        self.domain = domain
+        self.name = name
+        self.host = host
+        self.coordinatorPID = coordinatorPID
+        self.specification = specification
+        self.vcpus = vcpus
+        self.qemu = qemu
+        self.emulators = emulators
+        self.interpositions = interpositions
+    }
+}
+
+public struct QEMUStatus: Codable, Equatable, Sendable {
+    public struct Slot: Codable, Equatable, Sendable {
+        public var address: String
+        public var what: String
+        public init(address: String, what: String) {
+            self.address = address
+            self.what = what
+        }
+    }
+    public var pid: Int32
+    public var program: String
+    /// "starting", "running", "ended: …".
+    public var state: String
+    public var slots: [Slot]
+    /// Whether query-pci has confirmed the slots.
+    public var confirmed: Bool
+    public init(pid: Int32, program: String, state: String, slots: [Slot], confirmed: Bool) {
+        self.pid = pid
+        self.program = program
+        self.state = state
+        self.slots = slots
+        self.confirmed = confirmed
+    }
+}
+
+public struct EmulatorStatus: Codable, Equatable, Sendable {
+    public struct ClaimStatus: Codable, Equatable, Sendable {
+        public var range: String
+        public var label: String
+        public init(range: String, label: String) {
+            self.range = range
+            self.label = label
+        }
+    }
+    public var name: String
+    public var program: String
+    public var pid: Int32
+    /// "starting", "serving", "paused", "ended: …".
+    public var state: String
+    /// "direct", "isolated".
+    public var mode: String
+    public var server: UInt16?
+    public var claims: [ClaimStatus]
+    /// By `Counter.name`.
+    public var counters: [String: UInt64]
+    public init(
+        name: String, program: String, pid: Int32, state: String, mode: String, server: UInt16?, claims: [ClaimStatus], counters: [String: UInt64]
+    ) {
+        self.name = name
+        self.program = program
+        self.pid = pid
+        self.state = state
+        self.mode = mode
+        self.server = server
+        self.claims = claims
+        self.counters = counters
+    }
+}
+
+/// One of our ranges that outranks something of QEMU's.
+public struct Interposition: Codable, Equatable, Sendable {
+    public var emulator: String
+    public var range: String
+    /// What of QEMU's lies under it, as far as known.
+    public var over: String
+    public init(emulator: String, range: String, over: String) {
+        self.emulator = emulator
+        self.range = range
+        self.over = over
+    }
+}
+
+/// JSON for the control socket.
+public enum ControlCodec {
+    public static func encode(_ value: some Encodable) -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return (try? encoder.encode(value)).map { [UInt8]($0) } ?? []
+    }
+
+    /// - Throws: SystemError with what is wrong with the packet.
+    public static func decode<Value: Decodable>(_ type: Value.Type, from bytes: [UInt8]) throws(SystemError) -> Value {
+        do {
+            return try JSONDecoder().decode(type, from: Data(bytes))
+        } catch {
+            throw SystemError("read", "a control message", reason: "\(error)", remedy: "the command and the coordinator must be of the same version")
+        }
+    }
+}
+
+/// Where a guest's sockets are.
+public enum RunDirectory {
+    /// `/run/demux`, or what DEMUX_RUN_DIR says (for guests without Xen, and tests).
+    public static func base(environment: [String: String]) -> String {
+        if let chosen = environment["DEMUX_RUN_DIR"], !chosen.isEmpty { return chosen }
+        return "/run/demux"
+    }
+
+    public static func directory(domain: UInt16, base: String) -> String { "\(base)/\(domain)" }
+    public static func controlSocket(domain: UInt16, base: String) -> String { "\(base)/\(domain)/control.sock" }
+}

@@ -1,0 +1,105 @@
+import EmulatorProtocol
+import Host
+
+/// What a guest's specification says, once it has been read and checked (Sources/SpecificationFile reads the YAML).
+///
+/// It travels from the short-lived `demux` command to the coordinator as JSON, so that the coordinator needs no YAML.
+public struct GuestSpecification: Codable, Equatable, Sendable {
+    /// The file it came from, for messages.
+    public var source: String
+    /// QEMU's program, for guests on Xen.
+    public var qemu: String
+    /// Whether a failure to start one of our emulators fails the guest; always so for now, named for later policies.
+    public var emulators: [EmulatorSpecification]
+    /// What a LocalHost guest has; ignored on Xen, where the toolstack says it.
+    public var local: LocalGuest
+
+    public static let defaultQEMU = "/usr/libexec/xen-qemu-system-i386"
+
+    public init(source: String, qemu: String = defaultQEMU, emulators: [EmulatorSpecification] = [], local: LocalGuest = LocalGuest()) {
+        self.source = source
+        self.qemu = qemu
+        self.emulators = emulators
+        self.local = local
+    }
+}
+
+/// The machine of a guest without Xen.
+public struct LocalGuest: Codable, Equatable, Sendable {
+    /// 1 to 128.
+    public var vcpus: Int
+    /// 1 to 4096.
+    public var memoryMiB: Int
+    /// The scripted guest that runs: "idle" or "demo".
+    public var program: String
+
+    public init(vcpus: Int = 1, memoryMiB: Int = 16, program: String = "idle") {
+        self.vcpus = vcpus
+        self.memoryMiB = memoryMiB
+        self.program = program
+    }
+}
+
+/// One emulator process.
+public struct EmulatorSpecification: Codable, Equatable, Sendable {
+    /// 1 to 32 letters, digits, '-' and '_'; unique in the guest.
+    public var name: String
+    /// An absolute path.
+    public var program: String
+    public var arguments: [String]
+    /// nil: direct on Xen when the emulator can, isolated otherwise.
+    public var mode: AttachMode?
+    /// Handed to the emulator with `attach`.
+    public var options: [String: String]
+    /// The PCI slot it gets, whatever it wishes: "00:05.0" or "5".
+    public var pciSlot: String?
+    /// Ranges in which it is meant to outrank QEMU ("ports 0x10-0x1f", "mmio 0xa0000-0xbffff", "pci 00:03.0").
+    public var interpose: [String]
+    /// How long it may take from its start to `ready`, in milliseconds.
+    public var readyWithinMilliseconds: Int
+    /// The user it becomes (a number); nil: as the guest's restriction says, otherwise it stays.
+    public var uid: UInt32?
+    public var gid: UInt32?
+
+    public init(
+        name: String, program: String, arguments: [String] = [], mode: AttachMode? = nil, options: [String: String] = [:],
+        pciSlot: String? = nil, interpose: [String] = [], readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil, gid: UInt32? = nil
+    ) {
+        self.name = name
+        self.program = program
+        self.arguments = arguments
+        self.mode = mode
+        self.options = options
+        self.pciSlot = pciSlot
+        self.interpose = interpose
+        self.readyWithinMilliseconds = readyWithinMilliseconds
+        self.uid = uid
+        self.gid = gid
+    }
+
+    /// Whether a text can be an emulator's name.
+    public static func isName(_ text: String) -> Bool {
+        (1...32).contains(text.utf8.count)
+            && text.utf8.allSatisfy { ($0 | 0x20 >= 0x61 && $0 | 0x20 <= 0x7a) || ($0 >= 0x30 && $0 <= 0x39) || $0 == 0x2d || $0 == 0x5f }
+    }
+}
+
+/// Ranges as a person writes them.
+public enum RangeText {
+    /// Reads "ports 0x10-0x1f", "mmio 0xa0000-0xbffff" or "pci 00:03.0"; a single number is a range of one. Nil for
+    /// anything else.
+    public static func parse(_ text: String) -> IORange? {
+        let words = text.split(separator: " ")
+        guard words.count == 2 else { return nil }
+        if words[0] == "pci" { return PCIAddress(parsing: words[1]).map(IORange.pci) }
+        let ends = words[1].split(separator: "-", omittingEmptySubsequences: false)
+        guard (1...2).contains(ends.count), let first = Hex.parse(ends[0]), let last = Hex.parse(ends[ends.count - 1]) else { return nil }
+        switch words[0] {
+        case "ports":
+            guard let low = UInt16(exactly: first), let high = UInt16(exactly: last) else { return nil }
+            return PortRange(first: low, last: high).map(IORange.ports)
+        case "mmio": return MMIORange(first: GuestAddress(first), last: GuestAddress(last)).map(IORange.memory)
+        default: return nil
+        }
+    }
+}

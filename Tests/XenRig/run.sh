@@ -65,7 +65,7 @@ TAIL=""
 if [ -z "$QUIET" ]; then tail -n +1 -s 0.5 -f "$OUT/share/out.log" & TAIL=$!; fi
 timeout --foreground -k 5 "$LIMIT" "${QEMU:-qemu-system-x86_64}" -machine q35 -accel "${ACCEL:-tcg,thread=multi,tb-size=1024}" \
   -cpu "$CPU" -smp "$SMP" -m "$MEM" -nodefaults -display none -no-reboot -serial stdio -kernel "$RIG/xen" \
-  -append "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all dom0_mem=${DOM0_MEM:-1024M},max:${DOM0_MEM:-1024M} dom0_max_vcpus=${DOM0_VCPUS:-1} sched=credit $XENARGS" \
+  -append "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all conring_size=1024k dom0_mem=${DOM0_MEM:-1024M},max:${DOM0_MEM:-1024M} dom0_max_vcpus=${DOM0_VCPUS:-1} sched=credit $XENARGS" \
   -initrd "$RIG/vmlinuz console=hvc0 loglevel=6 panic=1 mitigations=off $DOM0ARGS,$RIG/initrd.cpio" \
   -drive if=none,id=d0,file="$RIG/rootfs.img",format=raw,snapshot=on -device virtio-blk-pci,drive=d0 \
   -fsdev local,id=fs0,path="$OUT/share",security_model=none -device virtio-9p-pci,fsdev=fs0,mount_tag=share "${MORE[@]}" \

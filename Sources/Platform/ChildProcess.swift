@@ -121,3 +121,17 @@ public final class ChildProcess {
         _ = demux_pidfd_send_signal(handle.raw, number)
     }
 }
+
+extension ChildProcess {
+    /// This process's environment, as a new program would inherit it.
+    public static func currentEnvironment() -> [String: String] {
+        var result: [String: String] = [:]
+        guard var entry = demux_environment() else { return result }
+        while let text = entry.pointee {
+            let parts = String(cString: text).split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            if parts.count == 2 { result[String(parts[0])] = String(parts[1]) }
+            entry += 1
+        }
+        return result
+    }
+}

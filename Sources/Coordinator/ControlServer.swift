@@ -1,0 +1,83 @@
+import ControlProtocol
+import Glibc
+import Platform
+
+/// The guest's control socket: answers the `demux` command of root or of our own user, and nobody else.
+final class ControlServer {
+    /// Connections at a time; a further one is closed at once.
+    static let largestNumber = 32
+
+    private final class Connection {
+        let socket: MessageSocket
+        init(_ socket: consuming MessageSocket) { self.socket = socket }
+    }
+
+    private let loop: EventLoop
+    private let listener: OwnedDescriptor
+    private var connections: [CInt: Connection] = [:]
+    private let answer: (ControlRequest, @escaping (ControlReply) -> Void) -> Void
+
+    init(loop: EventLoop, path: String, answer: @escaping (ControlRequest, @escaping (ControlReply) -> Void) -> Void) throws(SystemError) {
+        self.loop = loop
+        self.answer = answer
+        listener = try UnixSocket.listen(.messages, path: path)
+        try listener.setNonBlocking(true)
+        try loop.watch(listener.raw, for: .readable) { [weak self] _ in self?.accept() }
+    }
+
+    deinit {
+        loop.forget(listener.raw)
+        for raw in connections.keys { loop.forget(raw) }
+    }
+
+    private func accept() {
+        guard let accepted = try? UnixSocket.accept(listener.raw) else { return }
+        guard connections.count < Self.largestNumber, let peer = try? UnixSocket.peer(of: accepted.raw),
+            peer.uid == 0 || peer.uid == geteuid()
+        else { return }
+        let raw = accepted.raw
+        connections[raw] = Connection(MessageSocket(adopting: accepted))
+        do {
+            try loop.watch(raw, for: .readable) { [weak self] _ in self?.serve(raw) }
+        } catch {
+            connections[raw] = nil
+        }
+    }
+
+    private func serve(_ raw: CInt) {
+        guard let connection = connections[raw] else { return }
+        do {
+            switch try connection.socket.receive(wait: false) {
+            case .nothing: return
+            case .closed: return close(raw)
+            case .message(let bytes, _):
+                let request = try ControlCodec.decode(ControlRequest.self, from: bytes)
+                answer(request) { [weak self, weak connection] reply in
+                    // The command may have gone while an attach was under way.
+                    guard let self, let connection, self.connections[raw] === connection else { return }
+                    self.send(reply, to: connection, raw)
+                }
+            }
+        } catch {
+            send(.failed("\(error)"), to: connection, raw)
+        }
+    }
+
+    private func send(_ reply: ControlReply, to connection: Connection, _ raw: CInt) {
+        var bytes = ControlCodec.encode(reply)
+        if bytes.count > MessageSocket.largestMessage, case .lines(let lines) = reply {
+            // The newest lines that fit.
+            var fewer = lines
+            while bytes.count > MessageSocket.largestMessage, !fewer.isEmpty {
+                fewer.removeFirst(max(1, fewer.count / 4))
+                bytes = ControlCodec.encode(ControlReply.lines(fewer))
+            }
+        }
+        do { try connection.socket.send(bytes) } catch { close(raw) }
+    }
+
+    private func close(_ raw: CInt) {
+        loop.forget(raw)
+        connections[raw] = nil
+    }
+}

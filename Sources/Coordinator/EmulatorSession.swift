@@ -1,0 +1,529 @@
+import ControlProtocol
+import EmulatorProtocol
+import Glibc
+import Host
+import Logging
+import Platform
+import Specification
+
+/// One emulator: its process, its connection, its server and what it owns.
+///
+/// The states follow Protocols/emulator-protocol.md: spawned, greeted (hello came, attach went), ready (it said so), serving,
+/// then paused, quitting and ended. Used on the loop's thread only.
+final class EmulatorSession {
+    enum State: Equatable {
+        case spawned, greeted, ready, serving, paused, quitting
+        case ended(String)
+
+        var text: String {
+            switch self {
+            case .spawned, .greeted, .ready: "starting"
+            case .serving: "serving"
+            case .paused: "paused"
+            case .quitting: "quitting"
+            case .ended(let reason): "ended: \(reason)"
+            }
+        }
+    }
+
+    let specification: EmulatorSpecification
+    let context: GuestContext
+    private(set) var state: State = .spawned
+    private(set) var mode: AttachMode = .isolated
+    private(set) var server: ServerID?
+    private var process: ChildProcess?
+    private let socket: MessageSocket
+    private let counterMemory: SharedMemory
+    private let counterMapping: Mapping
+    private var relay: Relay?
+    private var deadline: EventLoop.Timer?
+    private var nextRequest: UInt32 = 1
+    private var pending: [UInt32: (Refusal?) -> Void] = [:]
+    private var bounce: BounceBuffer?
+    private let interposing: [IORange]
+    /// Called once when it serves, or once with the reason when it cannot.
+    private var started: ((String?) -> Void)?
+    /// Called when it ends after it has served.
+    var ended: ((EmulatorSession) -> Void)?
+    /// Held while the process is being looked at from its own callbacks.
+    private var socketOpen = true
+
+    var name: String { specification.name }
+    var owner: ClaimRegistry.Owner { .emulator(name) }
+    var counters: CounterPage { CounterPage(page: counterMapping.base) }
+
+    /// Starts the program; `started` is called with nil once it serves, or with the reason why it does not.
+    init(_ specification: EmulatorSpecification, context: GuestContext, started: @escaping (String?) -> Void) throws(SystemError) {
+        self.specification = specification
+        self.context = context
+        self.started = started
+        interposing = specification.interpose.compactMap(RangeText.parse)
+        counterMemory = try SharedMemory(name: "demux-counters-\(specification.name)", length: CounterPage.length)
+        counterMapping = try counterMemory.map(what: "the counters of \(specification.name)")
+        CounterPage(page: counterMapping.base).initialize()
+        let (ours, theirs) = try MessageSocket.pair()
+        socket = MessageSocket(adopting: OwnedDescriptor(adopting: ours))
+        let childEnd = OwnedDescriptor(adopting: theirs)
+        try socket.descriptor.setNonBlocking(true)
+        var environment = ChildProcess.currentEnvironment()
+        environment["DEMUX_SOCKET"] = "3"
+        let process = try ChildProcess(
+            program: specification.program, arguments: specification.arguments, environment: environment,
+            inherited: [ChildProcess.Inherited(ours: childEnd.raw, theirs: 3)])
+        self.process = process
+        try context.loop.watch(process.exitDescriptor, for: .readable) { [weak self] _ in self?.processEnded() }
+        try context.loop.watch(socket.descriptor.raw, for: .readable) { [weak self] _ in self?.receive() }
+        deadline = context.loop.after(.milliseconds(specification.readyWithinMilliseconds)) { [weak self] in self?.tooLate() }
+    }
+
+    deinit {
+        context.loop.forget(socket.descriptor.raw)
+        if let process { context.loop.forget(process.exitDescriptor) }
+    }
+
+    // MARK: start
+
+    private func tooLate() {
+        deadline = nil
+        let heard = state == .spawned ? "it never said hello" : "it said hello but never ready"
+        failStart("\(heard) within \(specification.readyWithinMilliseconds) ms of its start; raise 'ready-within', or look why \(specification.program) takes so long")
+    }
+
+    private func failStart(_ reason: String) {
+        guard let started else { return }
+        self.started = nil
+        cancelDeadline()
+        context.logBook.note(.error, "emulator '\(name)' did not start: \(reason)")
+        started("emulator '\(name)' (\(specification.program)): \(reason)")
+    }
+
+    private func cancelDeadline() {
+        if let deadline { context.loop.cancel(deadline) }
+        deadline = nil
+    }
+
+    // MARK: messages
+
+    private func receive() {
+        // Bounded, so that an emulator that talks without pause cannot hold the loop.
+        for _ in 0..<32 where socketOpen {
+            do {
+                switch try socket.receive(wait: false) {
+                case .nothing: return
+                case .closed: return closeSocket()
+                case .message(let bytes, _): handle(bytes)
+                }
+            } catch {
+                send(.error(Refusal(.malformed, asked: "a packet", message: error.reason)))
+            }
+        }
+    }
+
+    private func closeSocket() {
+        guard socketOpen else { return }
+        socketOpen = false
+        context.loop.forget(socket.descriptor.raw)
+        if case .ended = state { return }
+        if state == .quitting { return }
+        if started != nil { context.loop.after(.milliseconds(200)) { [weak self] in self?.failStart("it closed its connection before it was ready") } }
+    }
+
+    private func handle(_ bytes: [UInt8]) {
+        let packet: Packet
+        do {
+            packet = try Packet.decoded(bytes)
+        } catch {
+            send(.error(Refusal(error.unsupported ? .unsupported : .malformed, asked: "a packet", message: error.reason)), re: error.id)
+            return
+        }
+        if let re = packet.re {
+            let answer = pending.removeValue(forKey: re)
+            switch packet.body {
+            case .ok: answer?(nil)
+            case .error(let refusal): answer?(refusal)
+            default: send(.error(Refusal(.malformed, asked: packet.body.type, message: "only ok and error carry 're'")), re: packet.id)
+            }
+            return
+        }
+        do {
+            try serve(packet)
+        } catch {
+            send(.error(error), re: packet.id)
+            if packet.id == nil || state == .spawned {
+                context.logBook.record(source: name, level: .warning, text: "refused: \(error)")
+            }
+            if case .hello = packet.body { failStart("\(error)") }
+            // A refused claim before ready: the emulator may do without it; if it exits instead, this is the reason.
+            if started != nil { lastRefusal = "\(error)" }
+        }
+    }
+
+    private var lastRefusal: String?
+
+    private func serve(_ packet: Packet) throws(Refusal) {
+        if case .hello(let hello) = packet.body { return try greet(hello, re: packet.id) }
+        guard state != .spawned else {
+            throw Refusal(.order, asked: packet.body.type, message: "the first message must be hello")
+        }
+        switch packet.body {
+        case .claim(let claim):
+            let number = try self.claim(claim)
+            send(.ok(Reply(claim: number)), re: packet.id)
+        case .unclaim(let unclaim):
+            try release(unclaim.claim)
+            send(.ok(Reply()), re: packet.id)
+        case .pci(let request):
+            let (address, number) = try assign(request)
+            send(.ok(Reply(claim: number, address: address)), re: packet.id)
+        case .memory:
+            try grantMemory(re: packet.id)
+        case .dma(let dma):
+            try copy(dma)
+            send(.ok(Reply()), re: packet.id)
+        case .ready:
+            guard state == .greeted else { throw Refusal(.order, asked: "ready", message: "it was said before") }
+            state = .ready
+            send(.ok(Reply()), re: packet.id)
+            begin()
+        case .intx(let line):
+            try interrupt(line)
+            if packet.id != nil { send(.ok(Reply()), re: packet.id) }
+        case .msi(let msi):
+            guard let data = UInt32(exactly: msi.data.value) else {
+                throw Refusal(.invalid, asked: "msi data \(Hex.string(msi.data.value))", message: "an MSI carries 32 bits")
+            }
+            try asHost("an MSI to \(Hex.string(msi.address.value))") { () throws(HostError) in
+                try context.host.injectMSI(address: msi.address.value, data: data)
+            }
+            if packet.id != nil { send(.ok(Reply()), re: packet.id) }
+        case .modified:
+            // Only an isolated emulator with a map of its own would say so; writes through `dma` are counted already.
+            if packet.id != nil { send(.ok(Reply()), re: packet.id) }
+        case .log(let log):
+            context.logBook.record(source: name, level: log.level.loggerLevel, text: log.message)
+        default:
+            throw Refusal(.unsupported, asked: packet.body.type, message: "it is the coordinator that says this")
+        }
+    }
+
+    private func asHost(_ asked: String, _ body: () throws(HostError) -> Void) throws(Refusal) {
+        do {
+            try body()
+        } catch {
+            let code: Refusal.Code =
+                switch error.reason {
+                case .noFreeServer, .tooManyRanges: .exhausted
+                case .noSuchDomain: .order
+                case .invalid, .noSuchRange: .invalid
+                default: .host
+                }
+            throw Refusal(code, asked: asked, message: "\(error)")
+        }
+    }
+
+    private func greet(_ hello: Hello, re: UInt32?) throws(Refusal) {
+        guard state == .spawned else { throw Refusal(.order, asked: "hello", message: "it was said before") }
+        guard hello.versions.contains(1) else {
+            throw Refusal(.unsupported, asked: "protocol versions \(hello.versions)", message: "this coordinator speaks version 1")
+        }
+        let wanted: AttachMode = specification.mode ?? (context.allowsDirect && hello.modes.contains(.direct) ? .direct : .isolated)
+        // Without Xen there is nothing to attach to directly: a specification made for Xen runs on LocalHost unchanged.
+        mode = context.allowsDirect ? wanted : .isolated
+        guard hello.modes.contains(mode) else {
+            throw Refusal(
+                .unsupported, asked: "attach \(mode.rawValue)",
+                message: "the emulator offers \(hello.modes.map(\.rawValue)); change 'mode' in the specification")
+        }
+        do {
+            let server = try context.takeServer()
+            self.server = server
+            let bag = DescriptorBag()
+            bag.add(try counterMemory.descriptor.duplicate())
+            var ring = true
+            var vcpus = context.vcpuCount
+            if mode == .isolated {
+                // An emulator that cannot follow pointers into guest memory gets single accesses from a relay.
+                if let host = context.host as? any IsolatingHost, hello.capabilities.contains("data-pointer") {
+                    let pages = try host.attachmentDescriptors(of: server)
+                    while let descriptor = pages.take() { bag.add(descriptor) }
+                } else {
+                    let relay = try Relay(name: name, context: context, channel: try context.host.openChannel(server))
+                    self.relay = relay
+                    let pages = try relay.attachmentDescriptors()
+                    while let descriptor = pages.take() { bag.add(descriptor) }
+                    ring = false
+                    vcpus = relay.slotCount
+                }
+            }
+            let restricted = context.restrictedTo
+            let attach = Attach(
+                mode: mode, domain: context.host.domain, server: server, vcpus: vcpus, ring: ring, name: name,
+                options: specification.options, uid: specification.uid ?? restricted?.uid, gid: specification.gid ?? restricted?.gid)
+            state = .greeted
+            send(.attach(attach), re: re, descriptors: bag)
+        } catch let error as HostError {
+            throw Refusal(error.reason == .noFreeServer ? .exhausted : .host, asked: "an ioreq server", message: "\(error)")
+        } catch {
+            throw Refusal(.host, asked: "attach", message: "\(error)")
+        }
+    }
+
+    // MARK: claims
+
+    private func claim(_ claim: Claim) throws(Refusal) -> Int {
+        guard let range = claim.range else {
+            throw Refusal(
+                .invalid, asked: "\(claim.space.rawValue) \(Hex.string(claim.first.value))-\(Hex.string(claim.last.value))",
+                message: "the range is empty or does not fit its space")
+        }
+        return try take(range, label: claim.label)
+    }
+
+    private func take(_ range: IORange, label: String) throws(Refusal) -> Int {
+        guard let server, !context.dying else { throw Refusal(.order, asked: "\(range)", message: "the guest is going away") }
+        let safeLabel = LogBook.escaped(String(label.prefix(64)))
+        let number = try context.registry.claim(range, owner: owner, label: safeLabel, interposing: interposing)
+        do throws(Refusal) {
+            try asHost("\(range) (\(safeLabel))") { () throws(HostError) in try context.host.map(range, to: server) }
+        } catch {
+            _ = context.registry.release(number, owner: owner)
+            throw error
+        }
+        return number
+    }
+
+    private func release(_ number: Int) throws(Refusal) {
+        guard let entry = context.registry.release(number, owner: owner) else {
+            throw Refusal(.invalid, asked: "unclaim \(number)", message: "this emulator has no claim of that number")
+        }
+        guard let server, !context.dying else { return }
+        try asHost("\(entry.range)") { () throws(HostError) in try context.host.unmap(entry.range, from: server) }
+    }
+
+    private func assign(_ request: PCIRequest) throws(Refusal) -> (PCIAddress, Int) {
+        let address: PCIAddress
+        if let wish = specification.pciSlot ?? request.slot {
+            guard let parsed = PCIAddress(parsing: wish), parsed.segment == 0, parsed.bus == 0 else {
+                throw Refusal(.invalid, asked: "PCI slot '\(wish.prefix(40))'", message: "it must be like \"00:05.0\", on bus 0 of segment 0")
+            }
+            address = parsed
+        } else {
+            guard let free = context.registry.freeDevice() else {
+                throw Refusal(.exhausted, asked: "a PCI slot", message: "devices 4 to 31 of bus 0 are all taken")
+            }
+            address = free
+        }
+        return (address, try take(.pci(address), label: request.label))
+    }
+
+    // MARK: memory and interrupts
+
+    private func grantMemory(re: UInt32?) throws(Refusal) {
+        if mode == .direct { return send(.ok(Reply(memory: MemoryGrant(kind: .foreign))), re: re) }
+        do {
+            if let host = context.host as? any IsolatingHost {
+                let shared = try host.sharedMemory()
+                let regions = shared.regions.map { MemoryGrant.Region(address: $0.address, length: $0.length, offset: $0.offset) }
+                send(.ok(Reply(memory: MemoryGrant(kind: .shared, length: shared.length, regions: regions))), re: re, descriptors: shared.descriptors)
+            } else {
+                let bounce = try BounceBuffer(name: name, memory: try context.host.guestMemory())
+                self.bounce = bounce
+                let bag = DescriptorBag()
+                bag.add(try bounce.duplicate())
+                send(.ok(Reply(memory: MemoryGrant(kind: .bounce, length: UInt64(BounceBuffer.length)))), re: re, descriptors: bag)
+            }
+        } catch {
+            throw Refusal(.host, asked: "memory", message: "\(error)")
+        }
+    }
+
+    private func copy(_ dma: DMA) throws(Refusal) {
+        guard let bounce else { throw Refusal(.order, asked: "dma", message: "ask for 'memory' first; only a bounce grant has dma") }
+        try bounce.copy(dma)
+    }
+
+    private func interrupt(_ line: INTx) throws(Refusal) {
+        if let isa = line.isa {
+            guard isa < 16 else { throw Refusal(.invalid, asked: "ISA interrupt \(isa)", message: "there are 0 to 15") }
+            return try asHost("ISA interrupt \(isa)") { () throws(HostError) in
+                try context.host.setISAInterrupt(isa, asserted: line.asserted)
+            }
+        }
+        let pins = ["A": UInt8(0), "B": 1, "C": 2, "D": 3]
+        guard let text = line.function, let function = PCIAddress(parsing: text), let pin = line.pin.flatMap({ pins[$0] }) else {
+            throw Refusal(.invalid, asked: "intx", message: "it needs 'isa', or 'function' and 'pin' (\"A\" to \"D\")")
+        }
+        guard context.registry.claims(of: owner).contains(where: { $0.range == .pci(function) }) else {
+            throw Refusal(.invalid, asked: "intx of \(function)", message: "this emulator does not own that function")
+        }
+        try asHost("intx of \(function)") { () throws(HostError) in
+            try context.host.setINTx(device: function.device, pin: pin, asserted: line.asserted)
+        }
+    }
+
+    // MARK: serving and its end
+
+    private func begin() {
+        guard let server else { return failStart("it was never attached") }
+        do {
+            try context.host.setServer(server, enabled: true)
+            try relay?.start()
+        } catch {
+            return failStart("\(error)")
+        }
+        request(.start) { [weak self] refusal in
+            guard let self else { return }
+            if let refusal { return self.failStart("it refused to start: \(refusal)") }
+            guard let started = self.started else { return }
+            self.started = nil
+            self.cancelDeadline()
+            self.state = .serving
+            self.context.logBook.note(
+                .info, "emulator '\(self.name)' serves (pid \(self.process?.pid ?? 0), \(self.mode.rawValue), \(server))")
+            started(nil)
+        }
+    }
+
+    private func processEnded() {
+        guard let process, let exit = process.poll() else { return }
+        context.loop.forget(process.exitDescriptor)
+        // Its last words may still wait in the socket.
+        receive()
+        let wasServing = state == .serving || state == .paused
+        let wasQuitting = state == .quitting
+        state = .ended("\(exit)")
+        if started != nil {
+            failStart("it \(exit) before it was ready" + (lastRefusal.map { "; it had been refused \($0)" } ?? ""))
+        } else if wasServing {
+            context.logBook.note(.error, "emulator '\(name)' \(exit); its accesses now read all-ones")
+            releaseWaiters()
+        } else if wasQuitting {
+            context.logBook.note(.info, "emulator '\(name)' \(exit)")
+        }
+        relay?.stop()
+        for answer in pending.values { answer(Refusal(.order, asked: "a request", message: "the emulator \(exit)")) }
+        pending = [:]
+        ended?(self)
+    }
+
+    /// What a dead emulator left: its server is disabled, and every access that waits in it is answered with all-ones, so
+    /// that no vCPU is blocked for ever (../Protocols: death of an emulator).
+    private func releaseWaiters() {
+        guard let server, !context.dying else { return }
+        do {
+            try context.host.setServer(server, enabled: false)
+            if let relay {
+                relay.abandon()
+            } else {
+                try Drain.answerAll(try context.host.openChannel(server))
+            }
+        } catch {
+            context.logBook.note(.error, "emulator '\(name)': \(error)")
+        }
+    }
+
+    /// Takes it away in the safe order: disable, let it (or us) answer what waits, quit, destroy.
+    func detach(limit: Duration = .seconds(5), _ done: @escaping (String?) -> Void) {
+        if case .ended = state {
+            removeServer()
+            return done(nil)
+        }
+        if let server, !context.dying { try? context.host.setServer(server, enabled: false) }
+        quit(limit: limit) { [self] in
+            releaseWaiters()
+            removeServer()
+            done(nil)
+        }
+    }
+
+    /// Ends the process: quit, then after `limit` SIGTERM, then SIGKILL.
+    func quit(limit: Duration = .seconds(2), _ done: @escaping () -> Void) {
+        cancelDeadline()
+        started = nil
+        if case .ended = state { return done() }
+        state = .quitting
+        let previous = ended
+        ended = { session in
+            previous?(session)
+            done()
+        }
+        request(.quit) { _ in }
+        context.loop.after(limit) { [weak self] in
+            guard let self, let process = self.process, process.poll() == nil else { return }
+            self.context.logBook.note(.warning, "emulator '\(self.name)' did not quit; it gets SIGTERM")
+            process.signal(SIGTERM)
+            self.context.loop.after(.seconds(1)) { [weak self] in self?.process?.signal(SIGKILL) }
+        }
+    }
+
+    func setDirtyLogging(_ on: Bool) {
+        guard state == .serving else { return }
+        request(.dirtyLogging(DirtyLogging(on: on))) { [weak self] refusal in
+            guard let self, let refusal else { return }
+            self.context.logBook.note(.warning, "emulator '\(self.name)': dirty logging: \(refusal)")
+        }
+    }
+
+    /// Destroys the server and forgets the claims; nothing must be in flight any more.
+    func removeServer() {
+        context.registry.releaseAll(of: owner)
+        relay?.stop()
+        relay = nil
+        if let server, !context.dying {
+            do { try context.host.destroyServer(server) } catch { context.logBook.note(.warning, "emulator '\(name)': \(error)") }
+        }
+        server = nil
+    }
+
+    /// Lets go of everything of the guest's at once (the domain is dying).
+    func letGo() {
+        relay?.stop()
+        relay = nil
+        bounce = nil
+        server = nil
+        process?.signal(SIGTERM)
+    }
+
+    // MARK: sending
+
+    private func request(_ message: Message, _ answer: @escaping (Refusal?) -> Void) {
+        let id = nextRequest
+        nextRequest &+= 1
+        pending[id] = answer
+        send(message, id: id)
+    }
+
+    private func send(_ message: Message, id: UInt32? = nil, re: UInt32? = nil, descriptors: DescriptorBag = DescriptorBag()) {
+        guard socketOpen else { return }
+        do {
+            try socket.send(Packet(message, id: id, re: re).encoded(), descriptors: descriptors.raw)
+        } catch {
+            // EAGAIN: it does not read its socket (a full buffer of small packets); treated like a closed one.
+            context.logBook.note(.warning, "emulator '\(name)': \(error)")
+            closeSocket()
+        }
+    }
+
+    /// For `demux status`.
+    var status: EmulatorStatus {
+        let page = counters
+        var values: [String: UInt64] = [:]
+        for counter in Counter.allCases { values[counter.name] = page.read(counter) }
+        return EmulatorStatus(
+            name: name, program: specification.program, pid: process?.pid ?? 0, state: state.text, mode: mode.rawValue,
+            server: server?.rawValue,
+            claims: context.registry.claims(of: owner).map { EmulatorStatus.ClaimStatus(range: "\($0.range)", label: $0.label) },
+            counters: values)
+    }
+}
+
+extension Log.Level {
+    var loggerLevel: Logger.Level {
+        switch self {
+        case .debug: .debug
+        case .info, .guest: .info
+        case .warning: .warning
+        case .error: .error
+        }
+    }
+}

@@ -1,0 +1,70 @@
+import EmulatorProtocol
+import Host
+import Platform
+
+/// What the parts of one guest's coordinator share.
+///
+/// Held by the coordinator and by each session; used on the loop's thread only.
+final class GuestContext {
+    let loop: EventLoop
+    let host: any Host
+    let logBook: LogBook
+    let vcpuCount: Int
+    /// On Xen an emulator can be direct; on LocalHost every one is isolated.
+    let allowsDirect: Bool
+    /// The user that a restricted guest's emulators become.
+    let restrictedTo: (uid: UInt32, gid: UInt32)?
+    var registry = ClaimRegistry()
+    /// Servers made before QEMU was started, highest first.
+    private var reserved: [ServerID] = []
+    /// Server 7, kept for the coordinator's own ports (unplug, parked claims); disabled until then.
+    private var own: ServerID?
+    /// The domain is going away: nothing is asked of the host any more.
+    var dying = false
+
+    init(
+        loop: EventLoop, host: any Host, logBook: LogBook, allowsDirect: Bool, restrictedTo: (uid: UInt32, gid: UInt32)?
+    ) throws(HostError) {
+        self.loop = loop
+        self.host = host
+        self.logBook = logBook
+        self.allowsDirect = allowsDirect
+        self.restrictedTo = restrictedTo
+        vcpuCount = min(max(try host.vcpuCount(), 1), VCPUID.limit)
+    }
+
+    /// Takes the high ids before QEMU comes: makes every server that is free, keeps one for the coordinator and `count` for
+    /// emulators from the top, gives the rest back. Precedence is then a matter of ids, not of who started first.
+    func reserve(_ count: Int) throws(HostError) {
+        var made: [ServerID] = []
+        while made.count < ServerID.limit {
+            do {
+                made.append(try host.createServer(ring: true))
+            } catch where error.reason == .noFreeServer {
+                break
+            }
+        }
+        made.sort(by: >)
+        guard made.count > count else {
+            for server in made { try? host.destroyServer(server) }
+            throw HostError(
+                "reserve", "\(count + 1) ioreq servers of \(host.domain)", .noFreeServer,
+                detail: "only \(made.count) are free", remedy: "a domain has \(ServerID.limit); configure fewer emulators, or isolated ones")
+        }
+        own = made[0]
+        reserved = Array(made[1...count])
+        for server in made[(count + 1)...] { try host.destroyServer(server) }
+    }
+
+    /// A server for one more emulator: a reserved one, otherwise a new one (always above QEMU's, which has the lowest).
+    func takeServer() throws(HostError) -> ServerID {
+        reserved.isEmpty ? try host.createServer(ring: true) : reserved.removeFirst()
+    }
+
+    /// Gives back what was reserved and never used, and the coordinator's own.
+    func releaseServers() {
+        for server in reserved + (own.map { [$0] } ?? []) where !dying { try? host.destroyServer(server) }
+        reserved = []
+        own = nil
+    }
+}

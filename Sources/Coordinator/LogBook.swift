@@ -1,0 +1,88 @@
+import Glibc
+import Logging
+import Platform
+
+/// The guest's log: the last lines of the coordinator and of its emulators, for `demux logs`, and each line on to swift-log.
+///
+/// What an emulator or a guest can write into it is bounded in length, number and rate, and has its control characters escaped.
+public final class LogBook {
+    public static let capacity = 2000
+    public static let longestLine = 1024
+
+    private struct Allowance {
+        var tokens: Double
+        var lastRefill: UInt64
+        var suppressed: Int
+    }
+
+    private var lines: [String] = []
+    private var allowances: [String: Allowance] = [:]
+    private let logger: Logger
+    /// Lines a source may write a second once its burst of 500 is used up.
+    private let linesPerSecond = 100.0
+    private let burst = 500.0
+
+    public init(logger: Logger) { self.logger = logger }
+
+    /// What the coordinator itself has to say.
+    public func note(_ level: Logger.Level, _ text: String) {
+        append("demux", level, text)
+        logger.log(level: level, "\(text)")
+    }
+
+    /// A line that somebody else wrote: limited and escaped.
+    public func record(source: String, level: Logger.Level, text: String) {
+        let now = EventLoop.now()
+        var allowance = allowances[source] ?? Allowance(tokens: burst, lastRefill: now, suppressed: 0)
+        allowance.tokens = min(burst, allowance.tokens + Double(now &- allowance.lastRefill) / 1e9 * linesPerSecond)
+        allowance.lastRefill = now
+        defer { allowances[source] = allowance }
+        guard allowance.tokens >= 1 else {
+            allowance.suppressed += 1
+            return
+        }
+        allowance.tokens -= 1
+        if allowance.suppressed > 0 {
+            append(source, .warning, "(\(allowance.suppressed) lines left out: more than \(Int(linesPerSecond)) a second)")
+            allowance.suppressed = 0
+        }
+        let clean = Self.escaped(text)
+        append(source, level, clean)
+        logger.log(level: level, "\(source): \(clean)")
+    }
+
+    /// The last lines, oldest first.
+    public func last(_ count: Int) -> [String] { Array(lines.suffix(max(0, min(count, Self.capacity)))) }
+
+    private func append(_ source: String, _ level: Logger.Level, _ text: String) {
+        if lines.count >= Self.capacity { lines.removeFirst(Self.capacity / 10) }
+        lines.append("\(Self.timestamp()) \(level.rawValue) \(source): \(text)")
+    }
+
+    private static func timestamp() -> String {
+        var now = time(nil)
+        var parts = tm()
+        localtime_r(&now, &parts)
+        var text = [CChar](repeating: 0, count: 32)
+        let length = strftime(&text, text.count, "%Y-%m-%dT%H:%M:%S%z", &parts)
+        return String(decoding: text.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// Control characters as \xNN, and cut to `longestLine`.
+    static func escaped(_ text: String) -> String {
+        var result = ""
+        for scalar in text.unicodeScalars {
+            if result.utf8.count >= longestLine {
+                result += "…"
+                break
+            }
+            if scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) {
+                let digits = String(scalar.value, radix: 16)
+                result += "\\x" + (digits.count < 2 ? "0" : "") + digits
+            } else {
+                result.unicodeScalars.append(scalar)
+            }
+        }
+        return result
+    }
+}

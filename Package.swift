@@ -70,7 +70,7 @@ let package = Package(
         .testTarget(name: "EmulatorKitTests", dependencies: ["EmulatorKit", "demux-scratch", "demux-debug"]),
         .testTarget(name: "ToolstackTests", dependencies: ["Toolstack"]),
         .testTarget(name: "SpecificationTests", dependencies: ["SpecificationFile"]),
-        .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "LocalHost"]),
+        .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
         // Real child processes on LocalHost.
         .testTarget(
             name: "ProcessTests",

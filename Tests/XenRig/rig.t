@@ -1,0 +1,45 @@
+#!/bin/bash
+# rig.t: the scenarios, on real Xen, as TAP:  DEMUX_STAGE=DIR prove -v Tests/XenRig/rig.t [:: SCENARIO…]
+#   DEMUX_STAGE       a directory whose bin/ has the programs under test; dom0 sees it at /extra. A lib/ beside it, if
+#                     there is one, is searched for shared libraries
+#   DEMUX_RIG_OUT     where to leave logs (default: a new directory under $TMPDIR or /tmp)
+#   DEMUX_RIG_LIMIT   seconds for the whole boot (1800)
+# With SCENARIOs (names in scenarios/, without .sh) only those run, and only what their `# needs:` lines name is needed.
+HERE=$(cd "$(dirname "$0")" && pwd)
+PROGRAMS="demux demux-dm demux-scratch demux-debug demux-c-scratch demux-conformance"
+bail() { echo "Bail out! $*"; exit 1; }
+for tool in qemu-system-x86_64 gcc objcopy flock; do
+  command -v $tool >/dev/null || bail "$tool is missing: see what Tests/XenRig/README.md needs"
+done
+if [ $# -gt 0 ]; then
+  SCENARIOS=("$@")
+  for s; do [ -e "$HERE/scenarios/$s.sh" ] || bail "there is no scenario $s in $HERE/scenarios"; done
+  PROGRAMS=$(for s; do sed -n 's/^# needs: //p' "$HERE/scenarios/$s.sh"; done | tr ' ' '\n' | grep -v '^nothing$' | sort -u)
+else
+  SCENARIOS=(); for f in "$HERE"/scenarios/*.sh; do SCENARIOS+=("$(basename "$f" .sh)"); done
+fi
+MISSING=""
+for p in $PROGRAMS; do [ -x "${DEMUX_STAGE:-/nonexistent}/bin/$p" ] || MISSING+=" $p"; done
+if [ -n "$MISSING" ]; then
+  [ -n "$DEMUX_STAGE" ] || bail "DEMUX_STAGE is not set: put$MISSING into some DIR/bin and set DEMUX_STAGE=DIR"
+  bail "$DEMUX_STAGE/bin lacks$MISSING: build them and copy them there"
+fi
+STAGE=${DEMUX_STAGE:-$(mktemp -d)}
+OUT=${DEMUX_RIG_OUT:-$(mktemp -d -t demux-xenrig.XXXXXX)}
+mkdir -p "$OUT" || bail "$OUT cannot be made"
+KIT=$(mktemp -d); trap 'rm -rf "$KIT"; [ -n "$DEMUX_STAGE" ] || rmdir "$STAGE"' EXIT
+"$HERE/guest/mk.sh" "$KIT/guest" > "$OUT/guest-build.log" 2>&1 ||
+  { sed 's/^/# /' "$OUT/guest-build.log"; bail "the guest programs did not build (gcc-multilib is needed)"; }
+cp -r "$HERE/scenarios" "$HERE/lib-demux.sh" "$HERE/in-dom0.sh" "$KIT/"
+echo "# output in $OUT/share"
+"$HERE/run.sh" -b > /dev/null || bail "the rig could not be built"
+"$HERE/run.sh" -t "${DEMUX_RIG_LIMIT:-1800}" -o "$OUT" -s "$KIT" -S "$STAGE" "bash /share/in-dom0.sh ${SCENARIOS[*]}" \
+  2> "$OUT/run.log"
+STATUS=$?
+sed 's/^/# /' "$OUT/run.log"
+if ! grep -qE '^(1\.\.|Bail out)' "$OUT/share/out.log"; then
+  N=$(grep -cE '^(not )?ok ' "$OUT/share/out.log")
+  echo "not ok $((N+1)) - dom0 comes to the end of the scenarios"
+  echo "# status $STATUS; the console ends:"; tail -n 15 "$OUT/console.log" | tr -d '\r' | sed 's/^/# /'
+  echo "1..$((N+1))"
+fi

@@ -46,7 +46,7 @@ let package = Package(
         .executableTarget(
             name: "demux",
             dependencies: [
-                "ControlProtocol", "SpecificationFile",
+                "ControlProtocol", "Host", "Platform", "CLinux", "Specification", "SpecificationFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
@@ -69,7 +69,7 @@ let package = Package(
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),
         .testTarget(name: "EmulatorKitTests", dependencies: ["EmulatorKit", "demux-scratch", "demux-debug"]),
         .testTarget(name: "ToolstackTests", dependencies: ["Toolstack"]),
-        .testTarget(name: "SpecificationTests", dependencies: ["SpecificationFile"]),
+        .testTarget(name: "SpecificationTests", dependencies: ["SpecificationFile", "ControlProtocol", "Platform", "demux"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
         // Real child processes on LocalHost.
         .testTarget(

@@ -1,1 +1,14 @@
-@main struct Main { static func main() {} }
+import ArgumentParser
+
+@main
+struct DemuxCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "demux",
+        abstract: "Serves a virtual machine with several device-emulator processes.",
+        discussion: """
+            A guest on Xen is started by xl: 'device_model_override = ".../demux-dm"' in its configuration. A guest without \
+            Xen is started by 'demux run'. Either is then looked at and changed with the other subcommands.
+            """,
+        subcommands: [SpecCommand.self]
+    )
+}

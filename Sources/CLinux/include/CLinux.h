@@ -76,6 +76,8 @@ static inline ssize_t demux_receive(int fd, void *bytes, size_t length, int *des
     *truncated = 0;
     ssize_t got;
     do got = recvmsg(fd, &message, flags | MSG_CMSG_CLOEXEC); while (got < 0 && errno == EINTR);
+    // The other side closed with messages of ours unread. The kernel says so once, ahead of what it had sent us before.
+    if (got < 0 && errno == ECONNRESET) do got = recvmsg(fd, &message, flags | MSG_CMSG_CLOEXEC); while (got < 0 && errno == EINTR);
     if (got < 0) return got;
     if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) *truncated = 1;
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {

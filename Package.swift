@@ -58,7 +58,7 @@ let package = Package(
         // The same cases on either host: in `swift test` on LocalHost, in the rig on XenHost.
         .target(name: "HostConformance", dependencies: ["Host", "Platform"], path: "Tests/HostConformance"),
         .executableTarget(
-            name: "demux-conformance", dependencies: ["HostConformance", "XenHost", "CXen"], path: "Tests/XenConformance"),
+            name: "demux-conformance", dependencies: ["HostConformance", "XenHost", "CXen", "Platform"], path: "Tests/XenConformance"),
         // An emulator in plain C, written from Protocols/ alone.
         .executableTarget(
             name: "demux-c-scratch", path: "Tests/CScratch", cSettings: [.headerSearchPath("../../Protocols")]),

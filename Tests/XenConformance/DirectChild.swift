@@ -1,0 +1,93 @@
+import Glibc
+import Host
+import Platform
+import XenHost
+
+/// This program run again as a direct emulator: what it may and may not do once it is restricted, and what becomes of a guest whose
+/// emulator hangs or dies. It reports on a socket, descriptor 3.
+enum DirectChild {
+    /// What it does with the requests it gets.
+    enum Mode: String {
+        /// Answers each with `answer`.
+        case serve
+        /// Takes the first one and never answers it.
+        case hang
+        /// Serves, and tries what it must not be able to do.
+        case rights
+    }
+
+    static let answer: UInt64 = 0x5a5a_1234
+
+    /// - Parameter arguments: domain, server, vCPUs, mode, uid, gid
+    static func run(_ arguments: [String]) -> CInt {
+        let socket = MessageSocket(adopting: OwnedDescriptor(adopting: 3))
+        func say(_ words: String) { try? socket.send(Array(words.utf8)) }
+        guard arguments.count == 6, let domain = Hex.parse(arguments[0]).flatMap({ DomainID($0) }),
+            let server = Hex.parse(arguments[1]).flatMap({ ServerID($0) }), let vcpus = Int(arguments[2]), let mode = Mode(rawValue: arguments[3])
+        else { return 2 }
+        // For the proof that it is useless afterwards: a plain hypercall's path, which cannot be restricted, only closed.
+        let control: XenControlHolder? = mode == .rights ? XenControlHolder() : nil
+        do {
+            var direct = try XenDirect(
+                DirectRequest(domain: domain, server: server, vcpus: vcpus, ring: true, uid: UInt32(arguments[4]), gid: UInt32(arguments[5])))
+            say("attached")
+            guard case .message = try socket.receive() else { return 1 }
+            try direct.bind()
+            if mode == .rights { for line in rights(direct.guest, domain: domain, server: server, control: control) { say(line) } }
+            say("bound")
+            var served = 0
+            let raw = socket.descriptor.raw
+            if mode == .hang {
+                while true {
+                    for vcpu in 0..<direct.vcpuCount {
+                        if direct.slots.state(vcpu) == .ready, direct.slots.copy(vcpu).kind == .portIO, direct.slots.take(vcpu) != nil { say("taken") }
+                    }
+                    usleep(500)
+                }
+            }
+            _ = Serving.serve(&direct, seconds: 60, until: {
+                var descriptor = pollfd(fd: raw, events: Int16(POLLIN), revents: 0)
+                return poll(&descriptor, 1, 0) != 0
+            }) { _, request in
+                served += 1
+                return request.direction == .read ? answer & request.allOnes : 0
+            }
+            say("served \(served)")
+            return 0
+        } catch {
+            say("error \(error)")
+            return 1
+        }
+    }
+
+    /// One line for each thing tried: "ok …" or "not ok …".
+    private static func rights(_ guest: any DirectGuest, domain: DomainID, server: ServerID, control: XenControlHolder?) -> [String] {
+        var lines: [String] = []
+        func note(_ good: Bool, _ what: String) { lines.append("\(good ? "ok" : "not ok") \(what)") }
+        func refusal(_ body: () throws -> Void) -> String {
+            do { try body() } catch { return "\(error)" }
+            return ""
+        }
+        note(getuid() == 990 && geteuid() == 990 && getgid() == 990, "it is uid 990, gid 990")
+        note(setuid(0) != 0, "it cannot become root again")
+        let place = GuestAddress(Mailbox.buffers)
+        note(guest.memory.store(place, value: 0x1122_3344, size: 4) && guest.memory.load(place, size: 4) == 0x1122_3344, "foreign mapping of its guest works")
+        guest.memory.invalidate()
+        note(guest.memory.load(place, size: 4) == 0x1122_3344, "mapping its guest again works")
+        note(refusal { try guest.setINTx(device: 0x1e, pin: 0, asserted: false) } == "", "interrupts of its guest work")
+        note(refusal { try guest.markModified(place.frame, count: 1) } == "", "modified_memory of its guest works")
+        note(refusal { _ = try XenHost(domain: domain) } != "", "handles cannot be opened any more: \(refusal { _ = try XenHost(domain: domain) })")
+        if let control { note(!control.works(domain), "libxenctrl, opened before, is of no use") }
+        return lines
+    }
+}
+
+/// libxenctrl opened before the restriction, by reference.
+final class XenControlHolder {
+    private let control: XenControl
+    init?() {
+        guard let opened = try? XenControl() else { return nil }
+        control = opened
+    }
+    func works(_ domain: DomainID) -> Bool { (try? control.info(domain)) != nil }
+}

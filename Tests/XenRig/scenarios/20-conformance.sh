@@ -1,0 +1,20 @@
+# 20-conformance: the host conformance suite on XenHost, and what only Xen has, against a guest of the agent with two vCPUs.
+# needs: demux-conformance
+# limit: 400
+
+cfg=$(guest_cfg conform 2 agent)
+create "$cfg" || { not_ok "the guest is created"; return; }
+check "the agent is up on both vCPUs" wait_for_guest "$DOMID" 'AGENT up on vCPU 1' 60
+demux-conformance "$DOMID" > "$LOGS/conformance.tap" 2> "$LOGS/conformance.err"
+status=$?
+while IFS= read -r line; do
+  case $line in
+    "ok "*) ok "${line#ok * - }";;
+    "not ok "*) not_ok "${line#not ok * - }";;
+    "# "*) echo "$line";;
+  esac
+done < "$LOGS/conformance.tap"
+check "the suite comes to its end with status 0" equal $status 0 || diag_file "$LOGS/conformance.err"
+check "it printed a plan" contains "$LOGS/conformance.tap" '^1\.\.[0-9]+$'
+check "xl destroy succeeds" xl destroy conform
+check "nothing of the guest is left" wait_until 30 nothing_left "$DOMID"

@@ -53,6 +53,7 @@ let package = Package(
             name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "LocalHost", "XenHost", "Toolstack"]),
 
         .executableTarget(name: "demux-scratch", dependencies: ["EmulatorKit", "XenHost"], path: "Emulators/Scratch"),
+        .executableTarget(name: "demux-example", dependencies: ["EmulatorKit"], path: "Emulators/Example"),
         .executableTarget(name: "demux-debug", dependencies: ["EmulatorKit", "XenHost"], path: "Emulators/Debug"),
 
         // The same cases on either host: in `swift test` on LocalHost, in the rig on XenHost.

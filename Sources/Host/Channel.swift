@@ -59,6 +59,20 @@ public struct VCPUSet: Equatable, Sendable {
 
     public init() {}
 
+    /// vCPUs 0 up to, but not including, `count`; at most all 128.
+    public init(first count: Int) {
+        low = count >= 64 ? .max : (1 &<< UInt64(truncatingIfNeeded: max(count, 0))) &- 1
+        high = count >= 128 ? .max : count <= 64 ? 0 : (1 &<< UInt64(truncatingIfNeeded: count &- 64)) &- 1
+    }
+
+    /// Those that are in either set.
+    public func union(_ other: VCPUSet) -> VCPUSet {
+        var both = self
+        both.low |= other.low
+        both.high |= other.high
+        return both
+    }
+
     public var isEmpty: Bool { low | high == 0 }
 
     public mutating func insert(_ index: Int) {

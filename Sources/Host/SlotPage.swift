@@ -7,6 +7,8 @@ import CIoreq
 /// mistake reaches beyond it.
 public struct SlotPage: @unchecked Sendable {
     // Sendable: the page is shared between processes by nature; every move on it is atomic and ordered.
+    /// Length of the page in bytes.
+    public static let length = Int(DEMUX_PAGE_SIZE)
     private let slots: UnsafeMutablePointer<demux_ioreq>
 
     /// - Parameter page: 4096 bytes, page-aligned, mapped for reading and writing.

@@ -1,0 +1,103 @@
+import EmulatorProtocol
+import Host
+
+// The coordinator's requests, and its answers to ours, while requests are served.
+extension Core {
+    /// Takes one packet.
+    mutating func handle(_ incoming: ControlConnection.Incoming) {
+        let packet = incoming.packet
+        if let answered = packet.re {
+            if takeRemapAnswer(answered, packet.body) { return }
+            if case .error(let refusal) = packet.body { control.log(.warning, "the coordinator refused: \(refusal)") }
+            return
+        }
+        switch packet.body {
+        case .start: reply(packet.id)
+        case .pause:
+            // Answered by `settle` once what was taken is finished.
+            if run == .running || run == .pausing {
+                run = .pausing
+                pauseID = packet.id
+            } else {
+                reply(packet.id)
+            }
+        case .resume:
+            if run == .pausing || run == .paused {
+                if run == .pausing { reply(pauseID) }
+                run = .running
+                pauseID = nil
+                lookAtAll()
+                resumed = true
+            }
+            reply(packet.id)
+        case .vcpu(let change):
+            guard (0..<VCPUID.limit).contains(change.vcpu) else {
+                return refuse(packet, .invalid, "there are vCPUs 0 to \(VCPUID.limit - 1)")
+            }
+            // Every slot of the page is served whether its vCPU is there or not: nothing to change.
+            lookAtAll()
+            reply(packet.id)
+        case .dirtyLogging(let logging):
+            attachment.setDirtyLogging(logging.on)
+            reply(packet.id)
+        case .quit:
+            quitID = packet.id
+            run = .quitting
+        case .error(let refusal): control.log(.warning, "the coordinator says: \(refusal)")
+        case .ok: break
+        default: refuse(packet, .unsupported, "an emulator is not asked that")
+        }
+    }
+
+    func reply(_ id: UInt32?) {
+        guard let id else { return }
+        control.send(Packet(.ok(Reply()), re: id))
+    }
+
+    private func refuse(_ packet: Packet, _ code: Refusal.Code, _ message: String) {
+        control.send(Packet(.error(Refusal(code, asked: packet.body.type, message: message)), re: packet.id))
+    }
+
+    /// Takes everything that came on the control socket, and sends what waited for room.
+    @usableFromInline
+    mutating func readControl() {
+        control.flush()
+        while run != .quitting, let incoming = control.receive() { handle(incoming) }
+        if control.isClosed && !toldClosed {
+            toldClosed = true
+            abandonRemaps()
+        }
+    }
+
+    /// What became true since the last look and concerns the device: each is told once.
+    @usableFromInline
+    mutating func nextChange() -> Event? {
+        if resumed {
+            resumed = false
+            return .resumed
+        }
+        if run == .pausing && busy == 0 {
+            run = .paused
+            return .paused
+        }
+        if run == .quitting && !toldStopping {
+            toldStopping = true
+            return .stopping
+        }
+        return nil
+    }
+
+    /// Answers the pause or the quit after the device was told.
+    @usableFromInline
+    mutating func acknowledgeChange(_ change: Event) {
+        switch change {
+        case .paused:
+            reply(pauseID)
+            pauseID = nil
+        case .stopping:
+            reply(quitID)
+            control.flush()
+        default: break
+        }
+    }
+}

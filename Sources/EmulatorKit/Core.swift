@@ -1,0 +1,287 @@
+import EmulatorProtocol
+import Host
+import Platform
+
+/// What one slot is being answered with: kept from one repetition to the next, and while an answer is deferred.
+struct SlotWork {
+    enum Phase {
+        /// Nothing was taken from the slot.
+        case idle
+        /// Repetitions are being carried out.
+        case active
+        /// A handler has deferred its answer, or a BAR is following the guest's write.
+        case waiting
+    }
+
+    var phase = Phase.idle
+    var request = IORequest(kind: .invalidate, direction: .write, address: 0, size: 0, count: 0)
+    /// Repetitions carried out.
+    var done: UInt32 = 0
+    /// Counts the accesses dispatched for this slot, so that a token is good for one answer only.
+    var sequence: UInt32 = 0
+    /// The value of the last read.
+    var result: UInt64 = 0
+    /// The answer given by `complete` before the handler said `.later`.
+    var early: UInt64?
+    /// Repetitions whose data is in the staging buffer: the first one, and how many.
+    var chunkFirst: UInt32 = 0
+    var chunkCount: UInt32 = 0
+    /// Whether this request was counted as malformed already.
+    var complained = false
+}
+
+/// What the loop has to do next for the device.
+@usableFromInline
+enum Step {
+    case read(Access)
+    case write(Access, UInt64)
+    case moved(Window, UInt64?)
+    case timeOffset(Int64)
+}
+
+/// The serving loop without the device: slots, ring, claims, PCI functions and the control connection.
+///
+/// It hands out one access at a time (`next`) and takes the device's answer (`answer`), so that everything here is
+/// compiled once and only the few lines between the two are generic. Nothing on the way of a request allocates, locks or counts
+/// references. All of a guest's values are hostile: no arithmetic on them can trap.
+@usableFromInline
+struct Core: ~Copyable {
+    /// Repetitions carried out in one go before other slots are looked at.
+    static let slice: UInt32 = 1024
+    /// The most repetitions a request may have. Xen splits at 4096 or earlier.
+    static let mostRepetitions: UInt32 = 1 << 20
+    /// Bytes staged between the device and a buffer in guest memory.
+    static let stagingLength = 4096
+
+    let slots: SlotPage
+    let ring: BufferedRing?
+    let vcpus: Int
+    let counters: CounterPage
+    let control: ControlConnection
+    let attachment: Attachment
+
+    let work: UnsafeMutablePointer<SlotWork>
+    let staging: UnsafeMutableRawPointer
+
+    /// Slots to look at, and slots with repetitions left.
+    var look = VCPUSet()
+    var runnable = VCPUSet()
+    /// Slots that were answered and whose vCPU is still to be told.
+    @usableFromInline var answered = VCPUSet()
+    /// The slot being worked on; -1: none.
+    var current = -1
+    /// The slot of the access that the device has now; -1 for a posted write.
+    var dispatched = -1
+    var sliceLeft: UInt32 = 0
+    /// Ring entries that may be taken before the next slot is served.
+    var ringBudget: UInt32 = 0
+    /// Slots with a request that was taken and not answered yet.
+    var busy = 0
+    /// Accesses handed to the device and requests taken since the start: how the loop knows that it did something.
+    @usableFromInline var progress: UInt64 = 0
+
+    var ports = ClaimTable()
+    var memory = ClaimTable()
+    var windows: UInt16 = 0
+    let functions: UnsafeMutablePointer<PCIState>
+    static let mostFunctions = 8
+    var functionCount = 0
+    /// Whether some function has a BAR whose move the device was not told yet.
+    var hasMoves = false
+    var remaps: [PendingRemap] = []
+
+    var complaints = RateLimit(burst: 10, interval: 1_000_000_000)
+    var events: EventSources
+    var run = RunState.stopped
+    /// Requests of the coordinator's that are answered once they are true.
+    var pauseID: UInt32?
+    var quitID: UInt32?
+    /// What the device is still to be told, and what it was told.
+    var resumed = false
+    var toldStopping = false
+    var toldClosed = false
+    /// When the channel last had something, in monotonic nanoseconds.
+    @usableFromInline var lastWake: UInt64 = 0
+
+    /// Whether requests are taken.
+    enum RunState { case stopped, running, pausing, paused, quitting }
+
+    init(attachment: Attachment, slots: SlotPage, ring: BufferedRing?, vcpus: Int) {
+        self.attachment = attachment
+        self.slots = slots
+        self.ring = ring
+        self.vcpus = min(max(vcpus, 1), VCPUID.limit)
+        counters = attachment.counters
+        control = attachment.control
+        events = EventSources(control: attachment.control.descriptor)
+        work = .allocate(capacity: VCPUID.limit)
+        work.initialize(repeating: SlotWork(), count: VCPUID.limit)
+        staging = .allocate(byteCount: VCPUID.limit * Self.stagingLength, alignment: 4096)
+        functions = .allocate(capacity: Self.mostFunctions)
+    }
+
+    deinit {
+        work.deallocate()
+        staging.deallocate()
+        (functions + 0).deinitialize(count: functionCount)
+        functions.deallocate()
+    }
+
+    // MARK: looking
+
+    /// Has every slot and the ring looked at.
+    @usableFromInline
+    mutating func lookAtAll() {
+        look = VCPUSet(first: vcpus)
+        ringBudget = BufferedRing.capacity
+    }
+
+    /// Has the slots that the channel named looked at, and the ring.
+    @usableFromInline
+    mutating func lookAt(_ named: VCPUSet) {
+        look = look.union(named)
+        ringBudget = BufferedRing.capacity
+    }
+
+    /// Whether a slot is READY or the ring holds something; for spinning.
+    @usableFromInline
+    func somethingWaits() -> Bool {
+        guard run == .running else { return false }
+        for slot in 0..<vcpus where slots.state(slot) == .ready { return true }
+        return (ring?.waiting ?? 0) > 0
+    }
+
+    /// The first look after the server was enabled: requests that were READY before, and those that a dead predecessor had taken.
+    @usableFromInline
+    mutating func takeOver() {
+        for slot in 0..<vcpus where slots.state(slot) == .inProcess { begin(slot, slots.copy(slot)) }
+        for slot in 0..<vcpus where work[slot].phase == .active { runnable.insert(slot) }
+        run = .running
+        lookAtAll()
+    }
+
+    // MARK: handing out
+
+    /// The next thing for the device to do; nil when nothing waits.
+    @usableFromInline
+    mutating func next() -> Step? {
+        while true {
+            if hasMoves, let step = nextMove() { return step }
+            if ringBudget > 0 {
+                if let step = nextPosted() { return step }
+                if ringBudget > 0 { continue }
+            }
+            if current >= 0 {
+                if let step = advance(current) { return step }
+                current = -1
+            } else {
+                guard let slot = pick() else { return nil }
+                // The entries posted before this request come first: they are looked at again after it was taken, because
+                // one could have been posted between an earlier look and the request.
+                current = slot
+                sliceLeft = Self.slice
+                ringBudget = BufferedRing.capacity
+            }
+        }
+    }
+
+    /// A slot to work on: first a new request, then one with repetitions left.
+    private mutating func pick() -> Int? {
+        if run == .running {
+            while let slot = look.popFirst() {
+                guard let request = slots.take(slot) else { continue }
+                begin(slot, request)
+                if work[slot].phase == .active { return slot }
+            }
+        }
+        while let slot = runnable.popFirst() {
+            guard work[slot].phase == .active else { continue }
+            // Others get their turn after this slice.
+            if run == .running { lookAtAll() }
+            return slot
+        }
+        return nil
+    }
+
+    /// The next posted write. Uses up one of `ringBudget`, all of it when the ring is empty.
+    private mutating func nextPosted() -> Step? {
+        guard run == .running, let entry = ring?.next() else {
+            ringBudget = 0
+            return nil
+        }
+        ringBudget -= 1
+        progress &+= 1
+        counters.add(.buffered)
+        dispatched = -1
+        switch IORequest.Kind(rawValue: entry.type) {
+        case .timeOffset:
+            counters.add(.timeOffsets)
+            return .timeOffset(Int64(bitPattern: entry.data))
+        case .copy, .portIO:
+            let isPort = entry.type == IORequest.Kind.portIO.rawValue
+            guard entry.direction == .write,
+                let found = isPort ? ports.find(entry.address, size: entry.size) : memory.find(entry.address, size: entry.size)
+            else { break }
+            let access = Access(
+                window: Window(index: found.window), offset: Int(truncatingIfNeeded: found.offset), size: Int(entry.size), isPosted: true)
+            return .write(access, entry.data & AccessSize.allOnes(entry.size))
+        default: break
+        }
+        counters.add(.malformed)
+        if complaints.allows(at: EventLoop.now()) {
+            complain("a posted access of type \(entry.type), \(entry.size) bytes at \(Hex.string(entry.address)) was dropped: no claim of this emulator takes it")
+        }
+        return nil
+    }
+
+    // MARK: taking answers
+
+    /// Takes the device's answer to the access that `next` handed out.
+    @usableFromInline
+    mutating func answer(_ answer: Answer) {
+        guard dispatched >= 0 else { return }
+        let slot = dispatched
+        dispatched = -1
+        switch answer {
+        case .value(let value): deliver(slot, value)
+        case .later:
+            counters.add(.deferred)
+            if let value = work[slot].early {
+                deliver(slot, value)
+            } else {
+                work[slot].phase = .waiting
+                current = -1
+            }
+        }
+    }
+
+    /// The token of the access that the device has now.
+    func token() -> Token { Token(slot: Int16(truncatingIfNeeded: dispatched), sequence: dispatched >= 0 ? work[dispatched].sequence : 0) }
+
+    /// Answers a deferred access. False when it was answered before, or is not waiting for anything.
+    mutating func complete(_ token: Token, _ value: UInt64) -> Bool {
+        let slot = Int(token.slot)
+        guard (0..<VCPUID.limit).contains(slot), work[slot].sequence == token.sequence else { return false }
+        if slot == dispatched {
+            guard work[slot].early == nil else { return false }
+            work[slot].early = value
+            return true
+        }
+        guard work[slot].phase == .waiting else { return false }
+        resume(slot, value)
+        return true
+    }
+
+    /// Goes on with a slot that waited.
+    mutating func resume(_ slot: Int, _ value: UInt64) {
+        guard work[slot].phase == .waiting else { return }
+        work[slot].phase = .active
+        deliver(slot, value)
+        if work[slot].phase == .active { runnable.insert(slot) }
+    }
+
+    /// Logs a line about what a guest did, unless there were too many.
+    func complain(_ text: String) {
+        control.log(.warning, complaints.suppressed > 0 ? "\(text) (and \(complaints.suppressed) more before it)" : text)
+    }
+}

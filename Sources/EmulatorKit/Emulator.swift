@@ -1,0 +1,127 @@
+import Host
+
+/// A device: what its author writes. One process serves one value of this type.
+///
+/// The shortest device has a name, claims its ranges in `init` and answers `read` and `write`. A device that raises
+/// interrupts, touches guest memory or answers later implements the forms that take a `Context` instead of the short ones.
+/// The value may be noncopyable, so that it can own descriptors and memory. Every method is called on the one thread that serves
+/// the guest: a handler that waits makes a vCPU wait.
+public protocol Emulator: ~Copyable {
+    /// What the emulator is called: 1 to 32 letters, digits, '-' and '_'.
+    static var name: String { get }
+
+    /// How long the serving loop may look for the next request before it sleeps, while requests keep coming.
+    static var spinLimit: Duration { get }
+
+    /// Claims ranges and reads options. Nothing is served before it returns.
+    /// - Throws: SetupError when a range is taken or an option is not one that the device understands; the process then
+    ///   exits with the error as its last words.
+    init(_ setup: inout Setup) throws(SetupError)
+
+    /// Answers a read of 1, 2, 4 or 8 bytes; bits beyond the access's size are cut off.
+    mutating func read(_ access: Access) -> UInt64
+
+    /// Carries a write out; `value` has no bits beyond the access's size.
+    mutating func write(_ access: Access, _ value: UInt64)
+
+    /// Answers a read, or says `.later` and answers with `Context.complete`.
+    mutating func read(_ access: Access, _ context: borrowing Context) -> Answer
+
+    /// Carries a write out, or says `.later`: the guest waits until `Context.complete`.
+    mutating func write(_ access: Access, _ value: UInt64, _ context: borrowing Context) -> Answer
+
+    /// A timer, a watched descriptor, or a change in the guest's life.
+    mutating func event(_ event: Event, _ context: borrowing Context)
+
+    /// A BAR has moved. The guest's configuration write waits until this returns.
+    /// - Parameter address: the BAR's port or guest-physical address; nil when it is no longer decoded.
+    mutating func moved(_ window: Window, to address: UInt64?, _ context: borrowing Context)
+
+    /// The guest has set its clock (IOREQ_TYPE_TIMEOFFSET), by that many seconds from the host's.
+    mutating func timeOffset(_ seconds: Int64)
+}
+
+extension Emulator where Self: ~Copyable {
+    public static var spinLimit: Duration { .microseconds(100) }
+
+    @inlinable public mutating func read(_ access: Access) -> UInt64 { .max }
+    @inlinable public mutating func write(_ access: Access, _ value: UInt64) {}
+
+    @inlinable public mutating func read(_ access: Access, _ context: borrowing Context) -> Answer { .value(read(access)) }
+
+    @inlinable public mutating func write(_ access: Access, _ value: UInt64, _ context: borrowing Context) -> Answer {
+        write(access, value)
+        return .done
+    }
+
+    public mutating func event(_ event: Event, _ context: borrowing Context) {}
+    public mutating func moved(_ window: Window, to address: UInt64?, _ context: borrowing Context) {}
+    public mutating func timeOffset(_ seconds: Int64) {}
+}
+
+/// A claim, or a BAR, as the device knows it: the same for the device's whole life, wherever the guest puts it.
+public struct Window: Hashable, Sendable {
+    @usableFromInline let index: UInt16
+    @usableFromInline init(index: UInt16) { self.index = index }
+}
+
+/// One access by the guest, wholly inside one window.
+public struct Access: Hashable, Sendable {
+    public let window: Window
+    /// Bytes from the window's start.
+    public let offset: Int
+    /// 1, 2, 4 or 8 bytes.
+    public let size: Int
+    /// Whether it is a posted write out of the ring: nobody waits for it, so that it cannot be answered later.
+    public let isPosted: Bool
+
+    public init(window: Window, offset: Int, size: Int, isPosted: Bool = false) {
+        self.window = window
+        self.offset = offset
+        self.size = size
+        self.isPosted = isPosted
+    }
+
+    /// All-ones of the access's size: what a register gives that is not there.
+    public var allOnes: UInt64 { AccessSize.allOnes(UInt32(truncatingIfNeeded: size)) }
+}
+
+/// What a handler says.
+public enum Answer: Equatable, Sendable {
+    /// The value of a read; of a write, that it has been carried out.
+    case value(UInt64)
+    /// The answer comes by `Context.complete` with the token taken in this call. A posted write cannot wait: it is done.
+    case later
+
+    /// A write was carried out.
+    @inlinable public static var done: Answer { .value(0) }
+}
+
+/// The right to answer one access, once. Taken from `Context.token` inside the handler that says `.later`.
+public struct Token: Hashable, Sendable {
+    let slot: Int16
+    let sequence: UInt32
+}
+
+/// A deadline set by `Context.wake`.
+public struct Timer: Hashable, Sendable { let number: UInt32 }
+
+/// What happens to an emulator besides accesses.
+public enum Event: Equatable, Sendable {
+    /// A deadline has passed.
+    case timer(Timer)
+    /// A watched descriptor can be read, or its other side has closed. It is told again until it is read or forgotten.
+    case readable(CInt)
+    /// No request is being served, and none will be until `resumed`.
+    case paused
+    case resumed
+    /// The process ends after this returns: the last moment to write out what is held.
+    case stopping
+}
+
+/// How loud a log line is.
+public enum LogLevel: Sendable {
+    case debug, info, warning, error
+    /// What the guest's own software printed.
+    case guest
+}

@@ -1,0 +1,95 @@
+import Glibc
+import Platform
+
+/// What the loop waits for besides requests: the control socket, the device's descriptors and its deadlines.
+struct EventSources: ~Copyable {
+    /// How many descriptors a device can watch, and how many deadlines it can have.
+    static let mostWatches = 16
+    static let mostTimers = 32
+
+    private struct Deadline {
+        var timer: Timer
+        var at: UInt64
+    }
+
+    /// 0: the channel, 1: the control socket, then the watched ones.
+    private let entries: UnsafeMutablePointer<pollfd>
+    private var watches = 0
+    private var deadlines: [Deadline] = []
+    private var nextTimer: UInt32 = 0
+
+    init(control: CInt) {
+        entries = .allocate(capacity: 2 + Self.mostWatches)
+        entries.initialize(repeating: pollfd(fd: -1, events: Int16(POLLIN), revents: 0), count: 2 + Self.mostWatches)
+        entries[1].fd = control
+        deadlines.reserveCapacity(Self.mostTimers)
+    }
+
+    deinit { entries.deallocate() }
+
+    // MARK: what the device asks for
+
+    mutating func watch(_ descriptor: CInt) -> Bool {
+        guard descriptor >= 0, watches < Self.mostWatches else { return false }
+        forget(descriptor)
+        entries[2 + watches] = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        watches += 1
+        return true
+    }
+
+    mutating func forget(_ descriptor: CInt) {
+        guard let place = (0..<watches).first(where: { entries[2 + $0].fd == descriptor }) else { return }
+        watches -= 1
+        entries[2 + place] = entries[2 + watches]
+    }
+
+    mutating func wake(at time: UInt64) -> Timer? {
+        guard deadlines.count < Self.mostTimers else { return nil }
+        let timer = Timer(number: nextTimer)
+        nextTimer &+= 1
+        deadlines.append(Deadline(timer: timer, at: time))
+        return timer
+    }
+
+    mutating func cancel(_ timer: Timer) { deadlines.removeAll { $0.timer == timer } }
+
+    // MARK: what the loop asks
+
+    /// A deadline that has passed, taken out.
+    mutating func nextDue() -> Timer? {
+        guard !deadlines.isEmpty else { return nil }
+        let now = EventLoop.now()
+        guard let place = deadlines.indices.filter({ deadlines[$0].at <= now }).min(by: { deadlines[$0].at < deadlines[$1].at }) else { return nil }
+        return deadlines.remove(at: place).timer
+    }
+
+    /// A watched descriptor that the last wait found readable; each is told once a wait.
+    mutating func nextReadable() -> CInt? {
+        for place in 0..<watches where entries[2 + place].revents != 0 {
+            entries[2 + place].revents = 0
+            return entries[2 + place].fd
+        }
+        return nil
+    }
+
+    /// Waits until something can be read or a deadline passes; without `block` only looks.
+    /// - Returns: whether the channel and the control socket have something.
+    mutating func wait(channel: CInt, control: CInt, controlWrites: Bool, block: Bool) -> (channel: Bool, control: Bool) {
+        entries[0].fd = channel
+        entries[1].fd = control
+        entries[1].events = Int16(truncatingIfNeeded: POLLIN | (controlWrites ? POLLOUT : 0))
+        var limit: CInt = block ? -1 : 0
+        if block, !deadlines.isEmpty {
+            let first = deadlines.reduce(UInt64.max) { min($0, $1.at) }
+            let now = EventLoop.now()
+            // Rounded up: waking too early would only mean sleeping again.
+            limit = first > now ? CInt(clamping: ((first &- now) &+ 999_999) / 1_000_000) : 0
+        }
+        let found = poll(entries, nfds_t(2 + watches), limit)
+        guard found > 0 else {
+            for place in 0..<(2 + watches) { entries[place].revents = 0 }
+            return (false, false)
+        }
+        return (entries[0].revents != 0, entries[1].revents != 0)
+    }
+}

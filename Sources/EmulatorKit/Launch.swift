@@ -1,0 +1,114 @@
+import CLinux
+import EmulatorProtocol
+import Glibc
+import Host
+import Platform
+
+/// The first part of an emulator's start: hello, attach, and the descriptors that came with it.
+@usableFromInline
+final class Launch {
+    let attachment: Attachment
+    private let descriptors: DescriptorBag
+
+    /// Whether the coordinator wants this emulator to serve Xen's own pages.
+    @usableFromInline var isDirect: Bool { attachment.attach.mode == .direct }
+
+    /// Says hello on a connected socket and takes the coordinator's answer.
+    @usableFromInline
+    init(socket: consuming OwnedDescriptor, name: String, direct: Bool) throws(SetupError) {
+        let control: ControlConnection
+        do { control = try ControlConnection(adopting: socket) } catch { throw SetupError(error) }
+        let modes: [AttachMode] = direct ? [.direct, .isolated] : [.isolated]
+        guard let answer = control.request(.hello(Hello(name: name, modes: modes))) else { throw .closed("say hello to", "the coordinator") }
+        switch answer.packet.body {
+        case .attach(let attach):
+            guard attach.version == 1, modes.contains(attach.mode) else {
+                throw SetupError(
+                    "attach", "in version \(attach.version), \(attach.mode.rawValue)", reason: "this emulator offered version 1, \(modes.map(\.rawValue).joined(separator: " or "))",
+                    remedy: "this is a fault of the coordinator's")
+            }
+            guard let page = answer.descriptors.take() else { throw .missing("the counters page") }
+            attachment = try Attachment(attach, counters: page, control: control)
+            descriptors = answer.descriptors
+        case .error(let refusal): throw SetupError("attach to", "the coordinator", refused: refusal)
+        default: throw SetupError("attach to", "the coordinator", reason: "it answered hello with '\(answer.packet.body.type)'")
+        }
+    }
+
+    /// The socket that the coordinator left for this process; nil when it was started by hand.
+    @usableFromInline
+    static func inheritedSocket() throws(SetupError) -> CInt? {
+        guard let text = getenv("DEMUX_SOCKET").map({ String(cString: $0) }) else { return nil }
+        var status = stat()
+        guard let number = CInt(text), number > 2, fstat(number, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else {
+            throw SetupError(
+                "use", "DEMUX_SOCKET=\(text.prefix(40))", reason: "it is not the number of an open socket",
+                remedy: "let the coordinator start this program, or `demux attach`")
+        }
+        _ = demux_set_cloexec(number, 1)
+        _ = unsetenv("DEMUX_SOCKET")
+        return number
+    }
+
+    /// What a direct emulator's host is asked for.
+    @usableFromInline
+    var directRequest: DirectRequest {
+        let attach = attachment.attach
+        return DirectRequest(
+            domain: attachment.domain, server: attachment.server, vcpus: attach.vcpus, ring: attach.ring, uid: attach.uid, gid: attach.gid)
+    }
+
+    @usableFromInline
+    func setGuest(_ guest: any DirectGuest) { attachment.guest = guest }
+
+    /// The channel of an isolated emulator, of the descriptors that came with `attach`.
+    @usableFromInline
+    func isolatedChannel() throws(SetupError) -> EventFDChannel {
+        guard let slots = descriptors.take() else { throw .missing("the page of ioreq slots") }
+        guard let kick = descriptors.take(), let done = descriptors.take() else { throw .missing("a doorbell") }
+        do throws(SystemError) {
+            // A doorbell that waits would stop the loop; its flags belong to the open file, so that both sides see this.
+            try kick.setNonBlocking(true)
+            try done.setNonBlocking(true)
+            let page = try SharedMemory(adopting: slots, length: SlotPage.length, what: "the page of ioreq slots")
+            var ring: Mapping?
+            if attachment.attach.ring {
+                guard let descriptor = descriptors.take() else { throw SystemError("accept", "the ring page", reason: "no descriptor came with the message") }
+                ring = try SharedMemory(adopting: descriptor, length: SlotPage.length, what: "the ring page").map(what: "the ring page")
+            }
+            return try EventFDChannel(
+                slots: page, ring: ring, kick: EventFD(adopting: kick), done: EventFD(adopting: done), vcpuCount: attachment.attach.vcpus)
+        } catch {
+            throw SetupError(error)
+        }
+    }
+
+    /// Makes the loop's state. The caller frees it.
+    @usableFromInline
+    func makeCore(slots: SlotPage, ring: BufferedRing?, vcpus: Int) throws(SetupError) -> UnsafeMutablePointer<Core> {
+        try attachment.openMemory()
+        let core = UnsafeMutablePointer<Core>.allocate(capacity: 1)
+        core.initialize(to: Core(attachment: attachment, slots: slots, ring: ring, vcpus: vcpus))
+        return core
+    }
+
+    @usableFromInline
+    func answer(_ id: UInt32) { attachment.control.send(Packet(.ok(Reply()), re: id)) }
+
+    /// Answers a `quit` that came before the start.
+    @usableFromInline
+    func quit(_ core: UnsafeMutablePointer<Core>) {
+        core.pointee.reply(core.pointee.quitID)
+        attachment.control.flush()
+    }
+
+    @usableFromInline
+    static func free(_ core: UnsafeMutablePointer<Core>) {
+        core.deinitialize(count: 1)
+        core.deallocate()
+    }
+
+    /// Last words: on the control socket and for whoever reads standard error.
+    @usableFromInline
+    func report(_ error: SetupError) { attachment.control.log(.error, error.description) }
+}

@@ -1,0 +1,235 @@
+import Host
+
+/// One BAR as it is now.
+struct BARState {
+    enum Kind { case none, ports, memory32, memory64, rom }
+
+    var kind = Kind.none
+    /// Bytes, a power of two.
+    var size: UInt64 = 0
+    var claimed = true
+    /// The register's offset.
+    var register = 0
+    /// Where it is decoded now, with the coordinator's agreement when it is claimed.
+    var mapped: UInt64?
+    /// The coordinator's number for the claim.
+    var claim: Int?
+    /// An address that the coordinator refused: not asked for again until the guest writes another one.
+    var refused: UInt64?
+
+    func range(at address: UInt64) -> IORange? {
+        switch kind {
+        case .none: return nil
+        case .ports:
+            guard let first = UInt16(exactly: address) else { return nil }
+            return PortRange(first: first, count: Int(size)).map(IORange.ports)
+        case .memory32, .memory64, .rom:
+            return MMIORange(first: GuestAddress(address), length: size).map(IORange.memory)
+        }
+    }
+}
+
+/// A PCI function: its configuration space and what follows from it.
+struct PCIState: ~Copyable {
+    /// Which step of following its BARs it is in.
+    enum Remapping: Equatable {
+        case settled
+        /// Claims are being given back.
+        case unclaiming
+        /// New ones are being asked for.
+        case claiming
+    }
+
+    let label: String
+    let address: PCIAddress
+    /// The high half of a request's address.
+    let key: UInt32
+    var config = ConfigSpace()
+    /// BAR 0 to 5 and the ROM.
+    let bars: UnsafeMutablePointer<BARState>
+    static let barCount = 7
+
+    var remapping = Remapping.settled
+    /// Answers of the coordinator that are still to come.
+    var outstanding = 0
+    /// Slots whose configuration write is completed once the BARs are where the guest put them.
+    var waiting = VCPUSet()
+    /// BARs that moved since the device was told, one bit each.
+    var movedBars: UInt8 = 0
+
+    /// Whether the device asserts its interrupt, and what was last driven on the line.
+    var asserted = false
+    var line = false
+    let pin: UInt8
+    /// Where the MSI capability is; 0: none.
+    private(set) var messages = 0
+    private let messageKind: PCIDescription.MessageInterrupts
+
+    init(_ description: PCIDescription, address: PCIAddress) throws(SetupError) {
+        label = description.label
+        self.address = address
+        key = UInt32(truncatingIfNeeded: address.requestAddress >> 32)
+        pin = description.interruptPin?.rawValue ?? 0
+        messageKind = description.messageInterrupts ?? .init()
+        bars = .allocate(capacity: Self.barCount)
+        bars.initialize(repeating: BARState(), count: Self.barCount)
+        writeHeader(description)
+        try layOutBars(description)
+        try layOutCapabilities(description)
+    }
+
+    deinit { bars.deallocate() }
+
+    private mutating func writeHeader(_ description: PCIDescription) {
+        config.set(0x00, size: 2, UInt64(description.vendor))
+        config.set(0x02, size: 2, UInt64(description.device))
+        config.set(0x08, size: 4, UInt64(description.classCode & 0xff_ffff) << 8 | UInt64(description.revision))
+        config.setWritable(0x0c, size: 2, 0xffff)  // cache line size and latency timer: kept for whoever reads them
+        config.set(0x2c, size: 2, UInt64(description.subsystemVendor))
+        config.set(0x2e, size: 2, UInt64(description.subsystem))
+        config.setWritable(ConfigSpace.Register.interruptLine, size: 1, 0xff)
+        config.set(ConfigSpace.Register.interruptPin, size: 1, UInt64(pin))
+    }
+
+    private mutating func layOutBars(_ description: PCIDescription) throws(SetupError) {
+        func fault(_ reason: String) -> SetupError {
+            SetupError("add", "the PCI function '\(description.label)'", reason: reason, remedy: "this is a fault of the emulator's program")
+        }
+        var decoded = ConfigSpace.Command.busMaster | ConfigSpace.Command.systemError | ConfigSpace.Command.interruptDisable
+        for (number, bar) in description.bars.sorted(by: { $0.key < $1.key }) {
+            guard (0..<6).contains(number) else { throw fault("there is no BAR \(number)") }
+            let register = ConfigSpace.Register.bars + number * 4
+            let (kind, flags): (BARState.Kind, UInt64) = switch bar.kind {
+            case .ports: (.ports, 0x1)
+            case .memory32: (.memory32, bar.prefetchable ? 0x8 : 0x0)
+            case .memory64: (.memory64, bar.prefetchable ? 0xc : 0x4)
+            }
+            if kind == .memory64, number == 5 || description.bars[number + 1] != nil {
+                throw fault("BAR \(number) has 64 bits, but the register after it is not free")
+            }
+            bars[number] = BARState(kind: kind, size: bar.size, claimed: bar.claimed, register: register)
+            config.set(register, size: 4, flags)
+            config.setWritable(register, size: kind == .memory64 ? 8 : 4, ~(bar.size - 1) & ~(kind == .ports ? 0x3 : 0xf))
+            decoded |= kind == .ports ? ConfigSpace.Command.ports : ConfigSpace.Command.memory
+        }
+        if let romSize = description.romSize {
+            let size = PCIDescription.BAR.power(romSize, from: 2048, to: 1 << 24)
+            bars[6] = BARState(kind: .rom, size: size, register: ConfigSpace.Register.rom)
+            config.setWritable(ConfigSpace.Register.rom, size: 4, ~(size - 1) | 1)
+            decoded |= ConfigSpace.Command.memory
+        }
+        config.setWritable(ConfigSpace.Register.command, size: 2, decoded)
+    }
+
+    private mutating func layOutCapabilities(_ description: PCIDescription) throws(SetupError) {
+        var all = description.capabilities
+        if let kind = description.messageInterrupts {
+            guard [1, 2, 4, 8, 16, 32].contains(kind.vectors) else {
+                throw SetupError("add", "the PCI function '\(label)'", reason: "MSI cannot have \(kind.vectors) vectors", remedy: "1, 2, 4, 8, 16 or 32")
+            }
+            let control = UInt16(kind.vectors.trailingZeroBitCount) << 1 | (kind.wide ? 0x80 : 0) | (kind.maskable ? 0x100 : 0)
+            let message: [UInt8] = [0xfc, 0xff, 0xff, 0xff] + (kind.wide ? [0xff, 0xff, 0xff, 0xff] : []) + [0xff, 0xff, 0, 0]
+            let masks: [UInt8] = kind.maskable ? [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0] : []
+            let writable = [kind.vectors > 1 ? 0x71 : 0x01, 0] + message + masks
+            let bytes = [UInt8(truncatingIfNeeded: control), UInt8(truncatingIfNeeded: control >> 8)]
+            all.insert(.init(id: 0x05, bytes: bytes + [UInt8](repeating: 0, count: writable.count - 2), writable: writable), at: 0)
+        }
+        var place = ConfigSpace.Register.device
+        var link = ConfigSpace.Register.capabilities
+        for (number, capability) in all.enumerated() {
+            guard place + 2 + capability.bytes.count <= ConfigSpace.length else {
+                throw SetupError("add", "the PCI function '\(label)'", reason: "its capabilities do not fit 192 bytes", remedy: "leave some out")
+            }
+            config.set(link, size: 1, UInt64(place))
+            config.set(place, size: 1, UInt64(capability.id))
+            for (index, byte) in capability.bytes.enumerated() { config.set(place + 2 + index, size: 1, UInt64(byte)) }
+            for (index, mask) in capability.writable.prefix(capability.bytes.count).enumerated() {
+                config.setWritable(place + 2 + index, size: 1, UInt64(mask))
+            }
+            if number == 0 && description.messageInterrupts != nil { messages = place }
+            link = place + 1
+            place = (place + 2 + capability.bytes.count + 3) & ~3
+        }
+        if !all.isEmpty { config.set(ConfigSpace.Register.status, size: 2, ConfigSpace.Status.capabilities) }
+    }
+
+    // MARK: what the registers say
+
+    private var command: UInt64 { config.read(ConfigSpace.Register.command, size: 2) }
+
+    /// Where the guest wants a BAR; nil when it is not decoded, being sized, or put where it cannot be.
+    func wanted(_ number: Int) -> UInt64? {
+        let bar = bars[number]
+        let gate = bar.kind == .ports ? ConfigSpace.Command.ports : ConfigSpace.Command.memory
+        guard bar.kind != .none, command & gate != 0 else { return nil }
+        let raw = config.read(bar.register, size: bar.kind == .memory64 ? 8 : 4)
+        if bar.kind == .rom && raw & 1 == 0 { return nil }
+        let address = raw & ~(bar.size - 1)
+        let (last, overflow) = address.addingReportingOverflow(bar.size - 1)
+        // Address 0 is a register nobody has written yet; all-ones is a register being sized.
+        guard address != 0, !overflow else { return nil }
+        switch bar.kind {
+        case .none: return nil
+        case .ports: return last <= 0xffff ? address : nil
+        case .memory32, .rom: return last < 0xffff_ffff ? address : nil
+        // 52 bits are what a page table can name; sizing leaves more than that set.
+        case .memory64: return last < 1 << 52 ? address : nil
+        }
+    }
+
+    /// Whether a BAR is not where the guest wants it, other than for a refusal.
+    func isMisplaced(_ number: Int) -> Bool {
+        let wanted = wanted(number)
+        return wanted != bars[number].mapped && (wanted != bars[number].refused || bars[number].mapped != nil)
+    }
+
+    // MARK: interrupts
+
+    private var messagesEnabled: Bool { messages != 0 && config.read(messages + 2, size: 2) & 1 != 0 }
+
+    /// The level that the line should have: what the device asserts, unless the guest disabled it or uses messages.
+    var wantedLine: Bool {
+        asserted && pin != 0 && command & ConfigSpace.Command.interruptDisable == 0 && !messagesEnabled
+    }
+
+    /// Notes what the device asserts in the status register.
+    mutating func setAsserted(_ asserted: Bool) {
+        self.asserted = asserted
+        let status = config.read(ConfigSpace.Register.status, size: 2)
+        config.set(
+            ConfigSpace.Register.status, size: 2, asserted ? status | ConfigSpace.Status.interrupt : status & ~ConfigSpace.Status.interrupt)
+    }
+
+    /// What one message is made of; nil while the guest has not enabled messages, or masks this one (it is then pending).
+    mutating func message(_ vector: Int) -> (address: UInt64, data: UInt32)? {
+        guard messagesEnabled, (0..<messageKind.vectors).contains(vector) else { return nil }
+        let control = config.read(messages + 2, size: 2)
+        let wide = messageKind.wide
+        // The guest may grant fewer vectors than were asked for; the device then uses those it has.
+        let granted = min(1 << Int(control >> 4 & 7), messageKind.vectors)
+        let number = vector & (granted - 1)
+        if messageKind.maskable {
+            let masks = config.read(messages + (wide ? 16 : 12), size: 4)
+            let pendingPlace = messages + (wide ? 20 : 16)
+            if masks >> UInt64(number) & 1 != 0 {
+                config.set(pendingPlace, size: 4, config.read(pendingPlace, size: 4) | 1 << UInt64(number))
+                return nil
+            }
+        }
+        let address = config.read(messages + 4, size: wide ? 8 : 4)
+        let data = config.read(messages + (wide ? 12 : 8), size: 2)
+        return (address, UInt32(truncatingIfNeeded: data & ~UInt64(granted - 1) | UInt64(number)))
+    }
+
+    /// A pending message that the guest has unmasked; its pending bit is cleared.
+    mutating func takeUnmasked() -> Int? {
+        guard messagesEnabled, messageKind.maskable else { return nil }
+        let wide = messageKind.wide
+        let pendingPlace = messages + (wide ? 20 : 16)
+        let pending = config.read(pendingPlace, size: 4)
+        let ready = pending & ~config.read(messages + (wide ? 16 : 12), size: 4)
+        guard ready != 0 else { return nil }
+        config.set(pendingPlace, size: 4, pending & ~(ready & (~ready &+ 1)))
+        return ready.trailingZeroBitCount
+    }
+}

@@ -1,0 +1,211 @@
+import Host
+import Platform
+
+// One synchronous request, repetition by repetition.
+extension Core {
+    /// Takes a request up, or answers it at once when it is not one for the device.
+    mutating func begin(_ slot: Int, _ request: IORequest) {
+        progress &+= 1
+        counters.add(.requests)
+        if work[slot].phase == .idle { busy += 1 }
+        work[slot].request = request
+        work[slot].phase = .active
+        work[slot].done = 0
+        work[slot].sequence &+= 1
+        work[slot].result = request.allOnes
+        work[slot].early = nil
+        work[slot].chunkFirst = 0
+        work[slot].chunkCount = 0
+        work[slot].complained = false
+        let read = request.direction == .read
+        let widest: UInt32
+        switch request.kind {
+        case .invalidate:
+            counters.add(.invalidations)
+            attachment.memory?.invalidate()
+            return finish(slot, request.data)
+        case .timeOffset:
+            return  // handed out by `advance`
+        case .portIO:
+            counters.add(read ? .portReads : .portWrites)
+            widest = 4
+        case .copy:
+            counters.add(read ? .memoryReads : .memoryWrites)
+            widest = 8
+        case .pciConfig:
+            counters.add(read ? .configReads : .configWrites)
+            widest = 4
+        case nil:
+            return refuse(slot, "its type is not known")
+        }
+        if !AccessSize.isValid(request.size) || request.size > widest { return refuse(slot, "its size is not one such an access has") }
+        if request.count == 0 || request.count > Self.mostRepetitions { return refuse(slot, "its number of repetitions is absurd") }
+        if request.dataIsPointer && attachment.memory == nil {
+            return refuse(slot, "its data is in guest memory, to which this emulator has no access")
+        }
+    }
+
+    /// Answers with nothing carried out: all-ones, or the write dropped.
+    private mutating func refuse(_ slot: Int, _ why: StaticString) {
+        malformed(slot, why)
+        work[slot].result = AccessSize.allOnes(work[slot].request.size)
+        finish(slot)
+    }
+
+    /// Counts a request as malformed, once, and logs it if that was not done too often.
+    private mutating func malformed(_ slot: Int, _ why: StaticString) {
+        guard !work[slot].complained else { return }
+        work[slot].complained = true
+        counters.add(.malformed)
+        guard complaints.allows(at: EventLoop.now()) else { return }
+        complain("vCPU \(slot): \(work[slot].request.words): \(why)")
+        _ = complaints.takeSuppressed()
+    }
+
+    /// The next access of a slot's request for the device; nil when the slot is answered, waits, or has had its slice.
+    mutating func advance(_ slot: Int) -> Step? {
+        guard work[slot].phase == .active else { return nil }
+        let kind = work[slot].request.kind
+        if kind == .timeOffset {
+            counters.add(.timeOffsets)
+            let seconds = Int64(bitPattern: work[slot].request.data)
+            dispatched = -1
+            finish(slot, work[slot].request.data)
+            return .timeOffset(seconds)
+        }
+        while work[slot].phase == .active {
+            if sliceLeft == 0 {
+                runnable.insert(slot)
+                return nil
+            }
+            sliceLeft -= 1
+            if work[slot].request.dataIsPointer && work[slot].done >= work[slot].chunkFirst &+ work[slot].chunkCount { openChunk(slot) }
+            let size = work[slot].request.size
+            let place: (window: UInt16, offset: UInt64)?
+            switch kind {
+            case .portIO: place = ports.find(work[slot].request.address, size: size)
+            case .copy: place = memory.find(steppedAddress(slot), size: size)
+            default:
+                configAccess(slot)
+                continue
+            }
+            guard let place else {
+                malformed(slot, "no claim of this emulator covers it")
+                deliver(slot, .max)
+                continue
+            }
+            progress &+= 1
+            work[slot].sequence &+= 1
+            work[slot].early = nil
+            dispatched = slot
+            let access = Access(window: Window(index: place.window), offset: Int(truncatingIfNeeded: place.offset), size: Int(size))
+            return work[slot].request.direction == .read ? .read(access) : .write(access, written(slot))
+        }
+        return nil
+    }
+
+    /// Where the present repetition of an MMIO access is.
+    private func steppedAddress(_ slot: Int) -> UInt64 {
+        let request = work[slot].request
+        let way = UInt64(work[slot].done) &* UInt64(request.size)
+        return request.backwards ? request.address &- way : request.address &+ way
+    }
+
+    /// The value that the present repetition writes.
+    func written(_ slot: Int) -> UInt64 {
+        let request = work[slot].request
+        guard request.dataIsPointer else { return request.data & AccessSize.allOnes(request.size) }
+        var value: UInt64 = 0
+        withUnsafeMutableBytes(of: &value) { $0.copyMemory(from: UnsafeRawBufferPointer(start: staged(slot), count: min(8, Int(request.size)))) }
+        return value
+    }
+
+    /// Takes the value of the present repetition and goes on to the next, or answers the slot after the last.
+    mutating func deliver(_ slot: Int, _ value: UInt64) {
+        let request = work[slot].request
+        if request.direction == .read {
+            let cut = value & AccessSize.allOnes(request.size)
+            work[slot].result = cut
+            if request.dataIsPointer {
+                withUnsafeBytes(of: cut) { staged(slot).copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(staged(slot)), byteCount: min(8, Int(request.size))) }
+            }
+        }
+        work[slot].done &+= 1
+        let last = work[slot].done >= request.count
+        if request.dataIsPointer && request.direction == .read && (last || work[slot].done >= work[slot].chunkFirst &+ work[slot].chunkCount) {
+            closeChunk(slot)
+        }
+        if last { finish(slot) }
+    }
+
+    // MARK: the buffer in guest memory
+
+    /// Where the present repetition's bytes are in the staging buffer. Backwards, the first repetition is the highest.
+    private func staged(_ slot: Int) -> UnsafeMutableRawPointer {
+        let item = work[slot]
+        let position = item.done &- item.chunkFirst
+        let place = item.request.backwards ? item.chunkCount &- 1 &- position : position
+        // Folded into the buffer, whatever the counts say.
+        let offset = Int(truncatingIfNeeded: place &* item.request.size) & (Self.stagingLength - 1)
+        return staging + slot * Self.stagingLength + offset
+    }
+
+    /// The lowest guest-physical byte of the present chunk, and its length.
+    private func chunk(_ slot: Int) -> (address: GuestAddress, length: Int) {
+        let item = work[slot]
+        let size = UInt64(item.request.size)
+        let way = item.request.backwards ? UInt64(item.chunkFirst &+ item.chunkCount &- 1) &* size : UInt64(item.chunkFirst) &* size
+        let address = item.request.backwards ? item.request.data &- way : item.request.data &+ way
+        return (GuestAddress(address), min(Int(item.chunkCount) &* Int(size), Self.stagingLength))
+    }
+
+    /// Stages the next repetitions: a page's worth at most, so that a bounce buffer or a mapping is asked once for many.
+    private mutating func openChunk(_ slot: Int) {
+        let request = work[slot].request
+        work[slot].chunkFirst = work[slot].done
+        work[slot].chunkCount = min(request.count &- work[slot].done, UInt32(Self.stagingLength) / max(request.size, 1))
+        guard request.direction == .write, let guest = attachment.memory else { return }
+        let (address, length) = chunk(slot)
+        let target = UnsafeMutableRawBufferPointer(start: staging + slot * Self.stagingLength, count: length)
+        if !guest.read(address, into: target) { malformed(slot, "its data is not in the guest's memory") }
+    }
+
+    /// Writes what was read from the device into the guest's buffer.
+    private mutating func closeChunk(_ slot: Int) {
+        guard let guest = attachment.memory else { return }
+        let (address, length) = chunk(slot)
+        let source = UnsafeRawBufferPointer(start: staging + slot * Self.stagingLength, count: length)
+        if !guest.write(address, from: source) { malformed(slot, "its data is not in the guest's memory") }
+    }
+
+    // MARK: the answer
+
+    /// Answers with the last value read, or leaves the data of a write or of a buffer as it was.
+    private mutating func finish(_ slot: Int) {
+        let request = work[slot].request
+        finish(slot, request.direction == .read && !request.dataIsPointer ? work[slot].result : request.data)
+    }
+
+    private mutating func finish(_ slot: Int, _ data: UInt64) {
+        work[slot].phase = .idle
+        busy -= 1
+        // False when the host took the slot back meanwhile (the server was disabled): then nobody waits.
+        if slots.complete(slot, data: data) { answered.insert(slot) }
+    }
+}
+
+extension IORequest {
+    /// What was asked, for a log line.
+    var words: String {
+        let verb = direction == .read ? "read" : "write"
+        let what = switch kind {
+        case .portIO: "a port \(verb)"
+        case .copy: "an MMIO \(verb)"
+        case .pciConfig: "a PCI configuration \(verb)"
+        case .timeOffset: "a clock change"
+        case .invalidate: "an invalidation"
+        case nil: "a \(verb) of type \(type)"
+        }
+        return "\(what) of \(size) bytes at \(Hex.string(address))" + (count == 1 ? "" : ", \(count) times") + (dataIsPointer ? ", with a buffer" : "")
+    }
+}

@@ -1,0 +1,169 @@
+import CIoreq
+import Host
+import Platform
+
+/// How long the loop looks for the next request before it sleeps: nothing at all while requests are rare, up to the limit
+/// while each comes soon after the last.
+@usableFromInline
+struct SpinBudget {
+    private let limit: UInt64
+    @usableFromInline private(set) var nanoseconds: UInt64 = 0
+    private static let least: UInt64 = 10_000
+
+    @usableFromInline
+    init(limit: Duration) { self.limit = limit.clampedNanoseconds }
+
+    /// The next request came this long after the last one was served.
+    @usableFromInline
+    mutating func learn(gap: UInt64) {
+        if gap <= limit {
+            nanoseconds = min(limit, max(Self.least, max(nanoseconds &* 2, gap &* 2)))
+        } else {
+            // One long gap in a busy time halves it; a second and third end it.
+            nanoseconds = nanoseconds > Self.least && gap < limit &* 16 ? nanoseconds / 2 : 0
+        }
+    }
+}
+
+/// Serves one device's requests: the part that is compiled for each channel and device.
+@usableFromInline
+struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
+    @usableFromInline var channel: C
+    @usableFromInline var emulator: E
+    @usableFromInline let core: UnsafeMutablePointer<Core>
+    @usableFromInline var spin: SpinBudget
+    /// Rounds since the control socket was last looked at.
+    @usableFromInline var rounds = 0
+
+    /// - Parameter core: owned by the caller, and kept for as long as the loop.
+    @inlinable
+    init(channel: consuming C, emulator: consuming E, core: UnsafeMutablePointer<Core>) {
+        self.channel = channel
+        self.emulator = emulator
+        self.core = core
+        spin = SpinBudget(limit: E.spinLimit)
+    }
+
+    /// Connects the notifications and finishes what waits already. The caller answers `start` afterwards.
+    @inlinable
+    mutating func start() throws(SetupError) {
+        do throws(HostError) { try channel.bind() } catch { throw SetupError(error) }
+        core.pointee.takeOver()
+        pump()
+    }
+
+    /// Serves until the coordinator says `quit`.
+    @inlinable
+    mutating func run() {
+        while !core.pointee.isStopped { turn(block: true) }
+    }
+
+    /// Carries out everything that waits, one access after the other.
+    @inlinable
+    mutating func pump() {
+        while let step = core.pointee.next() {
+            if !core.pointee.answered.isEmpty { notify() }
+            let context = Context(core: core)
+            switch step {
+            case .read(let access): core.pointee.answer(emulator.read(access, context))
+            case .write(let access, let value): core.pointee.answer(emulator.write(access, value, context))
+            case .moved(let window, let address): emulator.moved(window, to: address, context)
+            case .timeOffset(let seconds): emulator.timeOffset(seconds)
+            }
+            if !core.pointee.answered.isEmpty { notify() }
+        }
+        if !core.pointee.answered.isEmpty { notify() }
+    }
+
+    @inlinable
+    mutating func notify() {
+        while let slot = core.pointee.answered.popFirst() { channel.notify(slot) }
+    }
+
+    /// Waits for something, unless `block` is false, and serves what came.
+    @inlinable
+    mutating func turn(block: Bool) {
+        pump()
+        tellChanges()
+        if core.pointee.isStopped { return }
+        let idleSince = EventLoop.now()
+        if block, rounds < 64, spin.nanoseconds > 0, core.pointee.spin(until: idleSince &+ spin.nanoseconds) {
+            // Found without a system call. The notification stays pending: one wake-up too many, later.
+            rounds &+= 1
+            spin.learn(gap: EventLoop.now() &- idleSince)
+            core.pointee.lookAtAll()
+            return pump()
+        }
+        // After 64 rounds of spinning the descriptors get a look, however fast requests come.
+        let sleep = block && rounds < 64 && !core.pointee.mustNotSleep
+        rounds = 0
+        let ready = core.pointee.wait(channel: channel.waitDescriptor, block: sleep)
+        if ready.channel {
+            let rung = channel.acknowledge()
+            if let named = channel.named { core.pointee.lookAt(named) } else { core.pointee.lookAtAll() }
+            let before = core.pointee.progress
+            pump()
+            core.pointee.countWakeup(spurious: !rung || core.pointee.progress == before)
+            if core.pointee.progress != before { spin.learn(gap: core.pointee.lastWake &- idleSince) }
+        }
+        if ready.control { core.pointee.readControl() }
+        tellEvents()
+        pump()
+        tellChanges()
+    }
+
+    @usableFromInline
+    mutating func tellEvents() {
+        while let descriptor = core.pointee.events.nextReadable() { emulator.event(.readable(descriptor), Context(core: core)) }
+        // A device that sets a deadline of 0 in each event must not keep the loop here: each pass is bounded.
+        for _ in 0..<EventSources.mostTimers {
+            guard let timer = core.pointee.events.nextDue() else { break }
+            emulator.event(.timer(timer), Context(core: core))
+        }
+    }
+
+    @usableFromInline
+    mutating func tellChanges() {
+        while let change = core.pointee.nextChange() {
+            emulator.event(change, Context(core: core))
+            core.pointee.acknowledgeChange(change)
+        }
+    }
+}
+
+extension Core {
+    /// Whether the coordinator said `quit` and was answered.
+    @usableFromInline var isStopped: Bool { run == .quitting && toldStopping }
+
+    /// Whether something is to be done that no descriptor will tell of.
+    @usableFromInline var mustNotSleep: Bool { control.hasStash || !runnable.isEmpty && run != .paused }
+
+    /// Looks for a request without sleeping. True when one came.
+    @usableFromInline
+    mutating func spin(until deadline: UInt64) -> Bool {
+        guard run == .running else { return false }
+        while true {
+            for _ in 0..<16 {
+                if somethingWaits() { return true }
+                demux_cpu_relax()
+            }
+            if EventLoop.now() >= deadline { return false }
+        }
+    }
+
+    @usableFromInline
+    mutating func wait(channel: CInt, block: Bool) -> (channel: Bool, control: Bool) {
+        // A closed control socket would be readable for ever.
+        let descriptor = control.isClosed ? -1 : control.descriptor
+        var ready = events.wait(channel: channel, control: descriptor, controlWrites: control.wantsToWrite, block: block)
+        if control.hasStash { ready.control = true }
+        if ready.channel { lastWake = EventLoop.now() }
+        return ready
+    }
+
+    @usableFromInline
+    mutating func countWakeup(spurious: Bool) {
+        counters.add(.wakeups)
+        if spurious { counters.add(.spurious) }
+    }
+}

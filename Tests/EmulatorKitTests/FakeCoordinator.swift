@@ -1,0 +1,205 @@
+import EmulatorProtocol
+import Glibc
+import Host
+import Platform
+
+/// The coordinator's side of one isolated emulator: real pages, real doorbells, a real socket; only its decisions are made up.
+///
+/// `@unchecked Sendable`: one thread answers the set-up, and is over before the test uses the value again.
+final class FakeCoordinator: @unchecked Sendable {
+    let theirs: CInt
+    private let socket: MessageSocket
+    private let countersMemory: SharedMemory
+    private let slotsMemory: SharedMemory
+    private let ringMemory: SharedMemory?
+    private let ramMemory: SharedMemory?
+    private let mappings: [MappingBox]
+    let slots: SlotPage
+    let ring: BufferedRing?
+    let counters: CounterPage
+    let ram: UnsafeMutableRawPointer?
+    private let kick: EventFD
+    private let done: EventFD
+    let vcpus: Int
+    let options: [String: String]
+    /// What the emulator sent, in order.
+    private(set) var received: [Packet] = []
+    /// The claims that it holds, by number.
+    private(set) var claims: [Int: IORange] = [:]
+    private var nextClaim = 1
+    /// Ranges that are refused, as if somebody else had them.
+    var refused: [IORange] = []
+    /// Whether requests are answered when they are read; a test that looks between the two switches it off.
+    var answersAtOnce = true
+    private(set) var unanswered: [Packet] = []
+
+    /// Where the guest's RAM begins and how long it is.
+    static let ramBase: UInt64 = 0x10000
+    static let ramLength = 0x8000
+
+    final class MappingBox {
+        let mapping: Mapping
+        init(_ mapping: consuming Mapping) { self.mapping = mapping }
+        var base: UnsafeMutableRawPointer { mapping.base }
+    }
+
+    init(vcpus: Int = 4, ring hasRing: Bool = true, memory: Bool = true, options: [String: String] = [:]) throws {
+        let (mine, theirs) = try MessageSocket.pair()
+        self.theirs = theirs
+        socket = MessageSocket(adopting: OwnedDescriptor(adopting: mine))
+        countersMemory = try SharedMemory(name: "counters", length: 4096)
+        slotsMemory = try SharedMemory(name: "slots", length: 4096)
+        let countersBox = MappingBox(try countersMemory.map(what: "counters"))
+        let slotsBox = MappingBox(try slotsMemory.map(what: "slots"))
+        var boxes = [countersBox, slotsBox]
+        slots = SlotPage(page: slotsBox.base)
+        counters = CounterPage(page: countersBox.base)
+        counters.initialize()
+        if hasRing {
+            let memory = try SharedMemory(name: "ring", length: 4096)
+            let box = MappingBox(try memory.map(what: "ring"))
+            boxes.append(box)
+            ring = BufferedRing(page: box.base)
+            ringMemory = consume memory
+        } else {
+            ring = nil
+            ringMemory = nil
+        }
+        if memory {
+            let memory = try SharedMemory(name: "ram", length: Self.ramLength)
+            let box = MappingBox(try memory.map(what: "ram"))
+            boxes.append(box)
+            ram = box.base
+            ramMemory = consume memory
+        } else {
+            ram = nil
+            ramMemory = nil
+        }
+        mappings = boxes
+        kick = try EventFD()
+        done = try EventFD()
+        self.vcpus = vcpus
+        self.options = options
+    }
+
+    // MARK: the set-up, on a thread of its own
+
+    /// Answers everything up to `ready`, and sends `start` with the number 1000.
+    func serveSetup() {
+        while case .message(let bytes, _)? = try? socket.receive() {
+            guard let packet = try? Packet.decoded(bytes) else { continue }
+            received.append(packet)
+            if case .hello = packet.body { sendAttach(packet.id) } else { answer(packet) }
+            if case .ready = packet.body {
+                send(Packet(.start, id: 1000))
+                break
+            }
+        }
+        try? socket.descriptor.setNonBlocking(true)
+    }
+
+    private func sendAttach(_ id: UInt32?) {
+        guard let domain = DomainID(7), let server = ServerID(3) else { return }
+        var descriptors = [countersMemory.descriptor.raw, slotsMemory.descriptor.raw, kick.descriptor.raw, done.descriptor.raw]
+        if let raw = ringMemory.raw { descriptors.append(raw) }
+        let attach = Attach(
+            mode: .isolated, domain: domain, server: server, vcpus: vcpus, ring: ring != nil, name: "tested", options: options)
+        send(Packet(.attach(attach), re: id), descriptors)
+    }
+
+    // MARK: afterwards
+
+    func send(_ packet: Packet, _ descriptors: [CInt] = []) { try? socket.send(packet.encoded(), descriptors: descriptors) }
+    func sendRaw(_ bytes: [UInt8]) { try? socket.send(bytes) }
+
+    /// Reads what the emulator sent; answers it unless told otherwise.
+    func read() {
+        while case .message(let bytes, _)? = try? socket.receive() {
+            guard let packet = try? Packet.decoded(bytes) else { continue }
+            received.append(packet)
+            if answersAtOnce { answer(packet) } else { unanswered.append(packet) }
+        }
+    }
+
+    func answerAll() {
+        let waiting = unanswered
+        unanswered = []
+        for packet in waiting { answer(packet) }
+    }
+
+    /// Takes what was received so far.
+    func takeReceived() -> [Message] {
+        defer { received = [] }
+        return received.map(\.body)
+    }
+
+    func answered(_ id: UInt32) -> Message? { received.first { $0.re == id }?.body }
+
+    var logLines: [String] {
+        received.compactMap { if case .log(let log) = $0.body { log.message } else { nil } }
+    }
+
+    private func answer(_ packet: Packet) {
+        guard let id = packet.id else { return }
+        switch packet.body {
+        case .claim(let claim):
+            guard let range = claim.range, !refused.contains(where: { $0.overlaps(range) }) else {
+                let clash = Refusal.Clash(owner: "somebody", range: "ports 0x0-0xffff")
+                return send(Packet(.error(Refusal(.clash, asked: "claim", message: "it is taken", clash: clash)), re: id))
+            }
+            claims[nextClaim] = range
+            send(Packet(.ok(Reply(claim: nextClaim)), re: id))
+            nextClaim += 1
+        case .unclaim(let unclaim):
+            claims[unclaim.claim] = nil
+            send(Packet(.ok(Reply()), re: id))
+        case .pci(let request):
+            let address = request.slot.flatMap { PCIAddress(parsing: $0) } ?? PCIAddress(device: 5)
+            send(Packet(.ok(Reply(claim: 900, address: address)), re: id))
+        case .memory:
+            guard let raw = ramMemory.raw else {
+                return send(Packet(.error(Refusal(.unsupported, asked: "memory", message: "there is none")), re: id))
+            }
+            // Two regions that touch and one that lies apart, so that holes and joins are walked through.
+            let half = UInt64(Self.ramLength / 2)
+            let grant = MemoryGrant(
+                kind: .shared, length: UInt64(Self.ramLength),
+                regions: [
+                    .init(address: GuestAddress(Self.ramBase), length: half, offset: 0),
+                    .init(address: GuestAddress(Self.ramBase + half), length: half - 0x1000, offset: half),
+                    .init(address: GuestAddress(0x100_0000), length: 0x1000, offset: half * 2 - 0x1000),
+                ])
+            send(Packet(.ok(Reply(memory: grant)), re: id), [raw])
+        default: send(Packet(.ok(Reply()), re: id))
+        }
+    }
+
+    func ringKick() { kick.ring() }
+    func takeDone() -> Bool { done.clear() }
+}
+
+extension Optional where Wrapped == SharedMemory {
+    fileprivate var raw: CInt? {
+        switch self {
+        case .some(let memory): memory.descriptor.raw
+        case .none: nil
+        }
+    }
+}
+
+/// Runs a closure on a thread of its own, for the one moment in which both ends of a socket wait for each other.
+func onThread(_ body: @escaping @Sendable () -> Void) -> () -> Void {
+    final class Box: Sendable {
+        let body: @Sendable () -> Void
+        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    }
+    var thread = pthread_t()
+    pthread_create(
+        &thread, nil,
+        { argument in
+            if let argument { Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body() }
+            return nil
+        }, Unmanaged.passRetained(Box(body)).toOpaque())
+    let started = thread
+    return { pthread_join(started, nil) }
+}

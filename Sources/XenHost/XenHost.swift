@@ -20,7 +20,8 @@ public final class XenHost: Host {
         _ = try handles.vcpuCount()
     }
 
-    /// Whether Xen still knows the domain, be it a dying one.
+    /// Whether Xen still knows the domain, be it a dying one: that has no servers any more (`noSuchServer`), gets none
+    /// (`invalid`), and goes when nobody holds its pages. Who wants to know earlier watches xenstore.
     public var exists: Bool { handles.exists }
 
     public func vcpuCount() throws(HostError) -> Int { try handles.vcpuCount() }

@@ -120,6 +120,9 @@ struct XenCases {
             tap.equal("vCPU \(mailbox.vcpu): the request", seen, [IORequest(kind: .portIO, direction: .read, address: 0x704, data: seen.first?.data ?? 0, size: 2)])
         }
 
+        let first = try host.channel(.zero)
+        tap.check("QEMU's server can be observed beside QEMU, its ring too", first.ring != nil && first.slots.remotePort(0) != 0)
+
         // Both at once.
         for mailbox in mailboxes { mailbox.submit(.memoryRead, address: 0xfed8_0010 + UInt64(mailbox.vcpu) * 4, size: 4) }
         let both = Serving.serve(&channel, until: { mailboxes.allSatisfy { $0.isDone } }) { _, request in request.address & 0xff }

@@ -9,6 +9,9 @@ struct DemuxCommand: ParsableCommand {
             A guest on Xen is started by xl: 'device_model_override = ".../demux-dm"' in its configuration. A guest without \
             Xen is started by 'demux run'. Either is then looked at and changed with the other subcommands.
             """,
-        subcommands: [SpecCommand.self]
+        subcommands: [
+            ListCommand.self, StatusCommand.self, LogsCommand.self, CheckCommand.self, RunCommand.self, AttachCommand.self, DetachCommand.self,
+            StopCommand.self, SpecCommand.self,
+        ]
     )
 }

@@ -1,0 +1,101 @@
+import ControlProtocol
+import Host
+
+/// A guest's status as lines for a person.
+struct StatusView {
+    let status: GuestStatus
+    /// An earlier status and the seconds since then, for what happens each second.
+    var earlier: (status: GuestStatus, seconds: Double)?
+
+    init(_ status: GuestStatus, earlier: (status: GuestStatus, seconds: Double)? = nil) {
+        self.status = status
+        self.earlier = earlier
+    }
+
+    func lines(style: Style = .plain) -> [String] {
+        var lines = [heading]
+        lines.append("specification " + Table.clean(status.specification))
+        if let qemu = status.qemu { lines.append("QEMU " + Table.clean("\(qemu.program), pid \(qemu.pid), \(qemu.state)")) }
+        lines.append("")
+        lines += emulators(style)
+        let claims = claims(style)
+        if !claims.isEmpty { lines += [""] + claims }
+        if let slots = slots(style) { lines += [""] + slots }
+        if !status.interpositions.isEmpty { lines += [""] + interpositions(style) }
+        return lines
+    }
+
+    private var heading: String {
+        let name = status.name.isEmpty ? "" : " '\(status.name)'"
+        return Table.clean(
+            "domain \(status.domain)\(name) on \(status.host), \(status.vcpus) vCPU\(status.vcpus == 1 ? "" : "s"), "
+                + "coordinator pid \(status.coordinatorPID)")
+    }
+
+    private func emulators(_ style: Style) -> [String] {
+        guard !status.emulators.isEmpty else { return ["no emulators beside QEMU"] }
+        // Counters that stand for trouble or for something rare get a column only when there is any.
+        let rare: [(Counter, String)] = [
+            (.buffered, "RING"), (.deferred, "DEFERRED"), (.invalidations, "INVALIDATE"), (.timeOffsets, "TIMEOFFSET"), (.malformed, "MALFORMED"),
+            (.spurious, "SPURIOUS"),
+        ]
+        let shown = rare.filter { counter, _ in status.emulators.contains { $0.count(counter) > 0 } }
+        var columns: [Table.Column] = [
+            .init("EMULATOR"), .init("PID", .right), .init("STATE"), .init("MODE"), .init("SERVER", .right), .init("REQUESTS", .right),
+        ]
+        if earlier != nil { columns.append(.init("PER SECOND", .right)) }
+        columns += [.init("PORTS R/W", .right), .init("MMIO R/W", .right), .init("CONFIG R/W", .right)]
+        columns += shown.map { .init($0.1, .right) }
+        var table = Table(columns)
+        for emulator in status.emulators {
+            var cells = [
+                emulator.name, emulator.pid > 0 ? "\(emulator.pid)" : "-", emulator.state, emulator.mode,
+                emulator.server.map { "\($0)" } ?? "-", "\(emulator.count(.requests))",
+            ]
+            if earlier != nil { cells.append(rate(of: emulator)) }
+            cells += [
+                "\(emulator.count(.portReads))/\(emulator.count(.portWrites))",
+                "\(emulator.count(.memoryReads))/\(emulator.count(.memoryWrites))",
+                "\(emulator.count(.configReads))/\(emulator.count(.configWrites))",
+            ]
+            cells += shown.map { "\(emulator.count($0.0))" }
+            table.add(cells)
+        }
+        return table.lines(style: style)
+    }
+
+    /// Requests a second since the earlier status; "-" for an emulator that was not there, or was another process.
+    private func rate(of emulator: EmulatorStatus) -> String {
+        guard let earlier, earlier.seconds > 0,
+            let before = earlier.status.emulators.first(where: { $0.name == emulator.name && $0.pid == emulator.pid }),
+            emulator.count(.requests) >= before.count(.requests)
+        else { return "-" }
+        let rate = Double(emulator.count(.requests) - before.count(.requests)) / earlier.seconds
+        return "\(UInt64(rate.rounded()))"
+    }
+
+    private func claims(_ style: Style) -> [String] {
+        var table = Table([.init("CLAIM"), .init("EMULATOR"), .init("WHAT")])
+        for emulator in status.emulators {
+            for claim in emulator.claims { table.add([claim.range, emulator.name, claim.label]) }
+        }
+        return table.rows.isEmpty ? [] : table.lines(style: style)
+    }
+
+    private func slots(_ style: Style) -> [String]? {
+        guard let qemu = status.qemu, !qemu.slots.isEmpty else { return nil }
+        var table = Table([.init(qemu.confirmed ? "QEMU'S SLOT" : "QEMU'S SLOT (BY ITS ARGUMENTS)"), .init("WHAT")])
+        for slot in qemu.slots { table.add([slot.address, slot.what]) }
+        return table.lines(style: style)
+    }
+
+    private func interpositions(_ style: Style) -> [String] {
+        var table = Table([.init("INTERPOSITION"), .init("EMULATOR"), .init("OVER QEMU'S")])
+        for interposition in status.interpositions { table.add([interposition.range, interposition.emulator, interposition.over]) }
+        return table.lines(style: style)
+    }
+}
+
+extension EmulatorStatus {
+    func count(_ counter: Counter) -> UInt64 { counters[counter.name] ?? 0 }
+}

@@ -1,0 +1,355 @@
+import ControlProtocol
+import Glibc
+import Platform
+import Specification
+import Testing
+
+@testable import demux
+
+/// The built `demux`, which lies beside the tests.
+struct Command {
+    struct Result {
+        let status: ChildProcess.Exit?
+        let output: String
+        let errors: String
+    }
+
+    var program: String
+    var environment: [String: String]
+
+    init(base: String, program: String? = nil) throws {
+        let tests = try #require(realpath("/proc/self/exe", nil))
+        defer { free(tests) }
+        let folder = String(cString: tests).split(separator: "/").dropLast().joined(separator: "/")
+        self.program = program ?? "/\(folder)/demux"
+        environment = ["DEMUX_RUN_DIR": base, "PATH": "/usr/bin:/bin"]
+    }
+
+    /// Runs it to its end; the limit only keeps a hanging one from hanging the tests.
+    func run(_ arguments: String...) throws -> Result { try run(arguments) }
+
+    func run(_ arguments: [String]) throws -> Result {
+        let folder = try TemporaryFolder()
+        func file(_ name: String) throws -> OwnedDescriptor {
+            let raw = open("\(folder.path)/\(name)", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+            try #require(raw >= 0)
+            return OwnedDescriptor(adopting: raw)
+        }
+        let output = try file("output")
+        let errors = try file("errors")
+        let child = try ChildProcess(
+            program: program, arguments: arguments, environment: environment,
+            inherited: [.init(ours: output.raw, theirs: 1), .init(ours: errors.raw, theirs: 2)])
+        let status = child.wait(limit: .seconds(120))
+        if status == nil { child.signal(SIGKILL) }
+        return Result(status: status, output: Self.text(output.raw), errors: Self.text(errors.raw))
+    }
+
+    private static func text(_ raw: CInt) -> String {
+        var bytes: [UInt8] = []
+        var piece = [UInt8](repeating: 0, count: 65_536)
+        while true {
+            let got = pread(raw, &piece, piece.count, off_t(bytes.count))
+            guard got > 0 else { return String(decoding: bytes, as: UTF8.self) }
+            bytes += piece.prefix(got)
+        }
+    }
+}
+
+@Suite("The demux command")
+struct CommandTests {
+    let folder: TemporaryFolder
+    let command: Command
+
+    init() throws {
+        folder = try TemporaryFolder()
+        command = try Command(base: folder.path)
+    }
+
+    // MARK: - The command line
+
+    @Test("--help names every subcommand and goes to the standard output")
+    func help() throws {
+        let result = try command.run("--help")
+        #expect(result.status == .status(0))
+        for name in ["list", "status", "logs", "check", "run", "attach", "detach", "stop", "spec"] { #expect(result.output.contains("  \(name) ")) }
+        #expect(result.errors.isEmpty)
+    }
+
+    @Test(
+        "a mistake on the command line is a usage error",
+        arguments: [
+            ["sttus"], ["status"], ["status", "40000"], ["status", "1", "--jsn"], ["logs", "1", "-n", "-1"], ["logs", "1", "-n", "x"], ["detach", "1"],
+            ["attach", "1"], ["attach", "1", "--name", "a"], ["attach", "1", "f.yaml", "--program", "sh"],
+            ["attach", "1", "--name", "a", "--program", "sh", "--option", "x"], ["run"], ["run", "f.yaml", "--domid", "0"], ["check"],
+        ])
+    func usage(arguments: [String]) throws {
+        let result = try command.run(arguments)
+        #expect(result.status == .status(64))
+        #expect(result.errors.hasPrefix("Error: "))
+        #expect(result.output.isEmpty)
+    }
+
+    // MARK: - Specifications
+
+    @Test("spec prints one line of JSON that the coordinator can decode")
+    func spec() throws {
+        let file = try folder.write("demux: 1\nlocal: {memory: 1G}\nemulators: [{name: a, program: /bin/sh, options: {ports: 0x500}}]\n", to: "good.yaml")
+        let result = try command.run("spec", file)
+        #expect(result.status == .status(0))
+        #expect(result.output.hasSuffix("}\n"))
+        #expect(result.output.filter { $0 == "\n" }.count == 1)
+        let guest = try ControlCodec.decode(GuestSpecification.self, from: Array(result.output.utf8))
+        #expect(guest.source == file)
+        #expect(guest.local.memoryMiB == 1024)
+        #expect(guest.emulators == [EmulatorSpecification(name: "a", program: "/bin/sh", options: ["ports": "0x500"])])
+    }
+
+    @Test("spec looks a guest's file up by its name")
+    func specByName() throws {
+        var command = command
+        command.environment["DEMUX_CONFIG_DIR"] = folder.path
+        let missing = try command.run("spec", "--name", "web")
+        #expect(missing.status == .status(1))
+        #expect(missing.errors.contains("there is no specification for the guest 'web'"))
+        try folder.makeFolder("guests")
+        try folder.write("demux: 1\nlocal: {vcpus: 7}\n", to: "guests/web.yaml")
+        #expect(try command.run("spec", "--name", "web").output.contains("\"vcpus\":7"))
+    }
+
+    @Test("what is wrong in a file goes to the standard error, one issue a line, and nothing to the output")
+    func badSpecification() throws {
+        let file = try folder.write("demux: 1\nlocal: {vcpus: 0}\nemulators: [{nam: a}]\n", to: "bad.yaml")
+        for verb in ["spec", "check", "run"] {
+            let result = try command.run(verb, file)
+            #expect(result.status == .status(1))
+            #expect(result.output.isEmpty)
+            let lines = result.errors.split(separator: "\n")
+            #expect(lines.count == 4)
+            #expect(lines.first == "\(file):2:16: 'vcpus' cannot be '0'; a number from 1 to 128")
+        }
+    }
+
+    // MARK: - The coordinator's start
+
+    /// A copy of the command with a stand-in for `demux-dm` beside it, which prints what it was given.
+    private func installed(coordinator: String?) throws -> Command {
+        let bin = try folder.makeFolder("bin")
+        let copy = "\(bin)/demux"
+        let original = command.program
+        let input = open(original, O_RDONLY | O_CLOEXEC)
+        let output = open(copy, O_WRONLY | O_CREAT | O_CLOEXEC, 0o755)
+        try #require(input >= 0 && output >= 0)
+        var piece = [UInt8](repeating: 0, count: 1 << 20)
+        while case let got = read(input, &piece, piece.count), got > 0 { try #require(write(output, piece, got) == got) }
+        close(input)
+        close(output)
+        if let coordinator { try folder.write(coordinator, to: "bin/demux-dm", mode: 0o755) }
+        var result = command
+        result.program = copy
+        return result
+    }
+
+    private static let printing = "#!/bin/sh\necho \"$@\"\necho \"$DEMUX_RUN_DIR\"\ncat\necho problem >&2\nexit 3\n"
+
+    @Test("check and run become the coordinator: its input is the specification, its output and status are passed on")
+    func becoming() throws {
+        let command = try installed(coordinator: Self.printing)
+        let file = try folder.write("demux: 1\nlocal: {vcpus: 3}\n", to: "good.yaml")
+        let json = try command.run("spec", file).output
+        let check = try command.run("check", file)
+        #expect(check.status == .status(3))
+        #expect(check.output == "--check --spec-json -\n\(folder.path)\n" + json.dropLast())
+        #expect(check.errors == "problem\n")
+        // Domain 1 has a folder without a socket, as one that is just starting has; 2 a stale socket.
+        try folder.makeFolder("1")
+        try FakeCoordinator(domain: 2, base: folder.path) { _ in .silence }.end()
+        let run = try command.run("run", file)
+        #expect(run.output == "--local --domid 2 --spec-json -\n\(folder.path)\n" + json.dropLast())
+        #expect(try command.run("run", file, "--domid", "9", "--run-dir", "/nonexistent").output.hasPrefix("--local --domid 9 --spec-json -\n/nonexistent\n"))
+        #expect(try command.run("check", "--read-only", file).output.hasSuffix(": well formed; 0 emulators\n"))
+    }
+
+    @Test("run does not take a domain that runs")
+    func taken() throws {
+        let command = try installed(coordinator: Self.printing)
+        let file = try folder.write("demux: 1\n", to: "good.yaml")
+        let running = try FakeCoordinator(domain: 1, base: folder.path) { _ in .silence }
+        #expect(try command.run("run", file).output.hasPrefix("--local --domid 2 "))
+        let result = try command.run("run", file, "--domid", "1")
+        #expect(result.status == .status(1))
+        #expect(result.errors.contains("domain 1 runs already"))
+        running.end()
+    }
+
+    @Test("without a coordinator beside it, check says what to install")
+    func noCoordinator() throws {
+        let command = try installed(coordinator: nil)
+        let result = try command.run("check", try folder.write("demux: 1\n", to: "good.yaml"))
+        #expect(result.status == .status(1))
+        #expect(result.errors.contains("there is no \(folder.path)/bin/demux-dm or \(folder.path)/libexec/demux/demux-dm; install it"))
+    }
+
+    // MARK: - Running guests
+
+    @Test("an absent guest, a dead coordinator and one that hangs up are told apart")
+    func unreachable() throws {
+        for verb in ["status", "logs", "stop"] {
+            let result = try command.run(verb, "5")
+            #expect(result.status == .status(1))
+            #expect(result.errors.hasPrefix("demux: no guest of Demux runs as domain 5: there is no \(folder.path)/5/control.sock; 'demux list' shows"))
+        }
+        #expect(try command.run("status", "web").errors.contains("no running guest is called 'web'"))
+        try FakeCoordinator(domain: 5, base: folder.path) { _ in .silence }.end()
+        #expect(try command.run("status", "5").errors.contains("the coordinator of domain 5 is gone"))
+        let rude = try FakeCoordinator(domain: 6, base: folder.path) { _ in .hangUp }
+        #expect(try command.run("status", "6").errors.contains("closed the connection without an answer"))
+        rude.end()
+        let odd = try FakeCoordinator(domain: 7, base: folder.path) { _ in .bytes(Array("{}".utf8)) }
+        #expect(try command.run("status", "7").errors.contains("could not read a control message"))
+        odd.end()
+        let confused = try FakeCoordinator(domain: 8, base: folder.path) { _ in .reply(.lines([])) }
+        #expect(try command.run("status", "8").errors.contains("gave an answer to something else"))
+        confused.end()
+    }
+
+    @Test("a coordinator that does not answer is given up, with its pid")
+    func silent() throws {
+        let silent = try FakeCoordinator(domain: 5, base: folder.path) { _ in .silence }
+        let socket = try ControlClient.connect(domain: 5, base: folder.path, limit: .seconds(10))
+        try ControlClient.send(.status, on: socket)
+        #expect(throws: Unreachable.noAnswer(pid: getpid(), seconds: 0)) { try ControlClient.receive(on: socket, limit: .milliseconds(20)) }
+        #expect(
+            Unreachable.noAnswer(pid: 12, seconds: 10).message(domain: 5, base: "/run/demux").hasPrefix(
+                "the coordinator of domain 5 (pid 12) did not answer within 10 s; it may be stopped or overloaded"))
+        silent.end()
+    }
+
+    @Test("a socket that may not be used says who may")
+    func permission() {
+        let message = Unreachable.notPermitted.message(domain: 5, base: "/run/demux")
+        #expect(message.contains("no permission to ask the coordinator of domain 5"))
+        #expect(message.hasSuffix("run it as root, or as the user who started the guest"))
+    }
+
+    @Test("status prints tables, or the status itself as JSON, by number or by name")
+    func status() throws {
+        let guest = try FakeCoordinator(domain: 7, base: folder.path) { _ in .reply(.status(StatusViewTests.status)) }
+        let expected = StatusView(StatusViewTests.status).lines().joined(separator: "\n") + "\n"
+        #expect(try command.run("status", "7").output == expected)
+        #expect(try command.run("status", "web").output == expected)
+        #expect(try command.run("status", "7", "--run-dir", folder.path).output == expected)
+        let json = try command.run("status", "7", "--json").output
+        #expect(try ControlCodec.decode(GuestStatus.self, from: Array(json.utf8)) == StatusViewTests.status)
+        #expect(guest.asked.count >= 4)
+        guest.end()
+    }
+
+    @Test("status --watch on a pipe prints again, and ends with the guest")
+    func watch() throws {
+        let counted = Countdown(2)
+        let socket = RunDirectory.controlSocket(domain: 7, base: folder.path)
+        let guest = try FakeCoordinator(domain: 7, base: folder.path) { _ in
+            if counted.take() { return .reply(.status(StatusViewTests.status)) }
+            unlink(socket)
+            return .hangUp
+        }
+        let result = try command.run("status", "7", "--watch")
+        #expect(result.status == .status(0))
+        #expect(result.output.contains("PER SECOND"))
+        #expect(result.output.split(separator: "\n").filter { $0.hasSuffix("coordinator pid 100") }.count == 2)
+        #expect(result.errors == "the guest has ended\n")
+        guest.end()
+    }
+
+    @Test("list shows those that run, those that are gone and those that hang, and waits for nobody long")
+    func list() throws {
+        #expect(try command.run("list").errors == "no guests run (looked in \(folder.path))\n")
+        #expect(try command.run("list", "--json").output == "[]\n")
+        let guest = try FakeCoordinator(domain: 7, base: folder.path) { _ in .reply(.status(StatusViewTests.status)) }
+        try FakeCoordinator(domain: 3, base: folder.path) { _ in .silence }.end()
+        let silent = try FakeCoordinator(domain: 12, base: folder.path) { _ in .silence }
+        try folder.makeFolder("4")
+        try folder.makeFolder("07")
+        try folder.makeFolder("other")
+        let result = try command.run("list")
+        #expect(result.status == .status(0))
+        let pid = "\(getpid())"
+        #expect(result.output.split(separator: "\n").map { $0.split(separator: " ").joined(separator: " ") } == [
+            "DOMAIN NAME HOST PID STATE EMULATORS",
+            "3 - - - gone (stale socket) -",
+            "7 web xen 100 running scratch, debug (ended: exited with status 1)",
+            "12 - - \(pid) does not answer -",
+        ])
+        let json = try command.run("list", "--json").output
+        for part in ["\"state\":\"gone\"", "\"state\":\"running\"", "\"state\":\"no-answer\"", "\"domain\":12"] { #expect(json.contains(part)) }
+        guest.end()
+        silent.end()
+    }
+
+    @Test("logs prints the lines asked for, and follows until the guest ends")
+    func logs() throws {
+        let counted = Countdown(3)
+        let socket = RunDirectory.controlSocket(domain: 7, base: folder.path)
+        let guest = try FakeCoordinator(domain: 7, base: folder.path) { request in
+            guard case .logs(let lines) = request else { return .hangUp }
+            guard lines > 3 else { return .reply(.lines(["two", "three\u{1b}[1m"])) }
+            switch counted.next() {
+            case 3: return .reply(.lines(["one", "two", "three"]))
+            case 2: return .reply(.lines(["two", "three", "four"]))
+            default:
+                unlink(socket)
+                return .hangUp
+            }
+        }
+        #expect(try command.run("logs", "7", "-n", "2").output == "two\nthree\\x1b[1m\n")
+        #expect(guest.asked == [.logs(lines: 2)])
+        let follow = try command.run("logs", "7", "-n", "2", "-f")
+        #expect(follow.output == "two\nthree\nfour\n")
+        #expect(follow.errors == "the guest has ended\n")
+        #expect(follow.status == .status(0))
+        guest.end()
+    }
+
+    @Test("attach sends what the file or the options say, checked")
+    func attach() throws {
+        let guest = try FakeCoordinator(domain: 7, base: folder.path) { request in
+            guard case .attach(let emulator) = request else { return .hangUp }
+            return emulator.name == "taken" ? .reply(.failed("this guest has it already")) : .reply(.done("emulator '\(emulator.name)' serves"))
+        }
+        let file = try folder.write("demux: 1\nemulators: [{name: a, program: /bin/sh}, {name: b, program: /bin/sh, ready-within: 1s}]\n", to: "spec.yaml")
+        #expect(try command.run("attach", "7", file, "--name", "b").output == "emulator 'b' serves\n")
+        let options = try command.run("attach", "7", "--name", "c", "--program", "/bin/sh", "--option", "ports=0x1=2", "--pci-slot", "5")
+        #expect(options.output == "emulator 'c' serves\n")
+        #expect(guest.asked == [
+            .attach(EmulatorSpecification(name: "b", program: "/bin/sh", readyWithinMilliseconds: 1000)),
+            .attach(EmulatorSpecification(name: "c", program: "/bin/sh", options: ["ports": "0x1=2"], pciSlot: "5")),
+        ])
+        let refused = try command.run("attach", "7", "--name", "taken", "--program", "/bin/sh")
+        #expect(refused.status == .status(1))
+        #expect(refused.errors == "demux: this guest has it already\n")
+        let wrong = try command.run("attach", "7", "--name", "d", "--program", "sh/x", "--mode", "fast")
+        #expect(wrong.status == .status(1))
+        #expect(wrong.errors.contains("the command line: 'mode' cannot be 'fast'"))
+        #expect(wrong.errors.contains("the command line: 'program' is 'sh/x', which is a relative path"))
+        #expect(guest.asked.count == 3)
+        guest.end()
+    }
+
+    @Test("detach and stop say what was done, or why not")
+    func changes() throws {
+        let guest = try FakeCoordinator(domain: 7, base: folder.path) { request in
+            switch request {
+            case .detach(let name) where name == "a": .reply(.done("emulator 'a' was detached"))
+            case .detach: .reply(.failed("this guest has no such emulator"))
+            default: .reply(.failed("this guest's life is the toolstack's"))
+            }
+        }
+        #expect(try command.run("detach", "7", "a").output == "emulator 'a' was detached\n")
+        let refused = try command.run("detach", "7", "b")
+        #expect(refused.status == .status(1))
+        #expect(refused.errors == "demux: this guest has no such emulator\n")
+        #expect(try command.run("stop", "7").errors == "demux: this guest's life is the toolstack's\n")
+        guest.end()
+    }
+}

@@ -1,0 +1,195 @@
+import Glibc
+import Host
+
+/// What a case works with: the host, the guest, and servers that go away with the case.
+public final class ConformanceContext {
+    let host: any Host
+    let driver: any GuestDriver
+    let environment: ConformanceEnvironment
+    private var made: [TestServer] = []
+    private var bare: [ServerID] = []
+    /// Set when the guest has been given up: nothing is waited for any more.
+    private(set) var lost: String?
+
+    public init(host: any Host, driver: any GuestDriver, environment: ConformanceEnvironment) {
+        self.host = host
+        self.driver = driver
+        self.environment = environment
+    }
+
+    // MARK: servers
+
+    /// A server without a channel, which the case may destroy itself.
+    func createBare(ring: Bool = false) throws(HostError) -> ServerID {
+        let id = try host.createServer(ring: ring)
+        bare.append(id)
+        return id
+    }
+
+    func destroyBare(_ id: ServerID) throws(HostError) {
+        try host.destroyServer(id)
+        bare.removeAll { $0 == id }
+    }
+
+    /// A server with these ranges, enabled and bound unless told otherwise.
+    func server(_ ranges: [IORange], ring: Bool = false, enabled: Bool = true) throws(HostError) -> TestServer {
+        let id = try host.createServer(ring: ring)
+        bare.append(id)
+        let server = TestServer(id: id, channel: try host.openChannel(id))
+        bare.removeAll { $0 == id }
+        made.append(server)
+        for range in ranges { try host.map(range, to: id) }
+        if enabled { try enable(server) }
+        return server
+    }
+
+    func enable(_ server: TestServer) throws(HostError) {
+        try host.setServer(server.id, enabled: true)
+        try server.channel.bind()
+    }
+
+    /// Takes a server away in the safe order: disable, answer what waits, destroy.
+    func retire(_ server: TestServer) throws(HostError) {
+        made.removeAll { $0 === server }
+        try host.setServer(server.id, enabled: false)
+        for vcpu in 0..<server.channel.vcpuCount {
+            switch server.channel.slots.state(vcpu) {
+            case .ready: if server.channel.slots.take(vcpu) == nil { continue }
+            case .inProcess: break
+            default: continue
+            }
+            server.channel.slots.complete(vcpu, data: .max)
+            server.channel.notify(vcpu)
+        }
+        try host.destroyServer(server.id)
+    }
+
+    /// Destroys a server without draining it.
+    func destroy(_ server: TestServer) throws(HostError) {
+        made.removeAll { $0 === server }
+        try host.destroyServer(server.id)
+    }
+
+    /// Takes everything away that the case left: called by the suite.
+    func cleanUp() {
+        for server in made { try? retire(server) }
+        for id in bare { try? host.destroyServer(id) }
+        made = []
+        bare = []
+    }
+
+    // MARK: the guest's accesses
+
+    func start(_ access: GuestAccess, on vcpu: Int = 0) throws(ConformanceFailure) {
+        guard driver.start(access, on: vcpu) else {
+            throw ConformanceFailure("\(access)", expected: "vCPU \(vcpu) to be free", found: "an access under way")
+        }
+    }
+
+    /// Serves `servers` until the accesses of all `vcpus` have ended, and gives what they read.
+    func finish(
+        _ vcpus: [Int], serving servers: [TestServer], _ answer: (TestServer, Int, IORequest) -> UInt64
+    ) throws(ConformanceFailure) -> [UInt64] {
+        var values: [Int: UInt64] = [:]
+        try wait(for: "the guest's access to end", serving: servers, answer) { () throws(ConformanceFailure) in
+            for vcpu in vcpus where values[vcpu] == nil {
+                switch driver.outcome(of: vcpu) {
+                case nil: continue
+                case .done(let value): values[vcpu] = value
+                case .refused: throw ConformanceFailure("the driver", expected: "to make the access", found: "a refusal")
+                case .crashed(let reason): throw ConformanceFailure("the guest", expected: "to live on", found: reason)
+                }
+            }
+            return values.count == vcpus.count
+        }
+        for server in servers { server.drain() }
+        return vcpus.map { values[$0] ?? 0 }
+    }
+
+    /// Makes one access on one vCPU while these servers are served, and gives what it read.
+    func access(
+        _ access: GuestAccess, on vcpu: Int = 0, serving servers: [TestServer],
+        _ answer: (TestServer, Int, IORequest) -> UInt64 = { _, _, _ in 0 }
+    ) throws(ConformanceFailure) -> UInt64 {
+        try start(access, on: vcpu)
+        return try finish([vcpu], serving: servers, answer).first ?? 0
+    }
+
+    /// Waits for something that the guest or Xen brings about, serving meanwhile.
+    func wait(
+        for what: String, serving servers: [TestServer] = [], _ answer: (TestServer, Int, IORequest) -> UInt64 = { _, _, _ in 0 },
+        until condition: () throws(ConformanceFailure) -> Bool
+    ) throws(ConformanceFailure) {
+        let end = ContinuousClock.now + environment.patience
+        while true {
+            var any = false
+            for server in servers where server.serve(answer) { any = true }
+            if try condition() { return }
+            if any { continue }
+            if ContinuousClock.now > end {
+                lost = what
+                throw ConformanceFailure("waiting for \(what)", expected: "it within \(environment.patience)", found: "nothing")
+            }
+            var descriptors = servers.map { pollfd(fd: $0.channel.waitDescriptor, events: Int16(POLLIN), revents: 0) }
+            if let done = driver.waitDescriptor { descriptors.append(pollfd(fd: done, events: Int16(POLLIN), revents: 0)) }
+            // A driver without a descriptor shows the end of an access in guest memory only, which wakes nobody. The pages of a
+            // server that is not served here wake nobody either.
+            _ = poll(&descriptors, nfds_t(descriptors.count), driver.waitDescriptor == nil ? 1 : 20)
+        }
+    }
+
+    // MARK: addresses
+
+    func port(_ offset: Int) -> UInt64 { UInt64(environment.firstPort) + UInt64(offset) }
+    func memory(_ offset: Int) -> UInt64 { environment.firstMemory + UInt64(offset) }
+    func buffer(_ offset: Int) -> UInt64 { environment.buffers + UInt64(offset) }
+
+    func ports(_ offset: Int, _ count: Int) throws(ConformanceFailure) -> IORange {
+        guard let range = PortRange(first: UInt16(truncatingIfNeeded: port(offset)), count: count) else {
+            throw ConformanceFailure("the environment", expected: "256 free ports", found: "\(environment.firstPort)")
+        }
+        return .ports(range)
+    }
+
+    func mmio(_ offset: Int, _ length: Int) throws(ConformanceFailure) -> IORange { try bytes(memory(offset), length) }
+    func window(_ offset: Int, _ length: Int) throws(ConformanceFailure) -> IORange { try bytes(environment.window + UInt64(offset), length) }
+
+    private func bytes(_ first: UInt64, _ length: Int) throws(ConformanceFailure) -> IORange {
+        guard let range = MMIORange(first: GuestAddress(first), length: UInt64(length)) else {
+            throw ConformanceFailure("the environment", expected: "free addresses", found: Hex.string(first))
+        }
+        return .memory(range)
+    }
+
+    func pci(function: UInt8 = 0) throws(ConformanceFailure) -> PCIAddress {
+        guard let address = PCIAddress(device: environment.pciDevice, function: function) else {
+            throw ConformanceFailure("the environment", expected: "a PCI device 0 to 31", found: "\(environment.pciDevice)")
+        }
+        return address
+    }
+
+    /// What goes to CF8 for a register of a function of the free device, with the enable bit.
+    func cf8(function: UInt8 = 0, register: UInt64) -> UInt64 {
+        0x8000_0000 | UInt64(environment.pciDevice) << 11 | UInt64(function) << 8 | register
+    }
+
+    // MARK: expectations
+
+    func expect<Value: Equatable>(_ what: String, _ found: Value, _ expected: Value) throws(ConformanceFailure) {
+        guard found == expected else { throw ConformanceFailure(what, expected: Self.show(expected), found: Self.show(found)) }
+    }
+
+    /// Expects a refusal with this reason.
+    func refused(_ what: String, _ reason: HostError.Reason, _ body: () throws(HostError) -> Void) throws(ConformanceFailure) {
+        do throws(HostError) { try body() } catch {
+            guard error.reason == reason else { throw ConformanceFailure(what, expected: "\(reason)", found: "\(error.reason) (\(error))") }
+            return
+        }
+        throw ConformanceFailure(what, expected: "a refusal (\(reason))", found: "no refusal")
+    }
+
+    private static func show(_ value: some Any) -> String {
+        if let number = value as? UInt64 { return Hex.string(number) }
+        return "\(value)"
+    }
+}

@@ -119,6 +119,7 @@ static inline int demux_connect_unix(int fd, const char *path) {
 }
 
 static inline int demux_accept(int fd) { return (int)syscall(SYS_accept4, fd, NULL, NULL, SOCK_CLOEXEC); }
+static inline int demux_pipe(int ends[2]) { return (int)syscall(SYS_pipe2, ends, O_CLOEXEC); }
 static inline char **demux_environment(void) { extern char **environ; return environ; }
 
 static inline void *demux_map_failed(void) { return MAP_FAILED; }

@@ -25,10 +25,10 @@ struct Fields {
                 continue
             }
             guard keys.contains(scalar.string) else {
-                let meant = Wording.nearest(to: scalar.string, among: keys).map { "did you mean '\($0)'? " } ?? ""
+                let meant = Wording.nearest(to: scalar.string, among: keys).map { "did you mean '\($0)'? Its" } ?? "its"
                 issues.add(
                     at: scalar.mark, "\(what) has no key \(Wording.quoted(scalar.string))",
-                    allowed: "\(meant)Its keys are \(Wording.list(keys))")
+                    allowed: "\(meant) keys are \(Wording.list(keys))")
                 continue
             }
             // Two keys that YAML tells apart (`name` and `!x name`) and we do not.

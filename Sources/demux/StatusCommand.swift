@@ -26,7 +26,8 @@ struct StatusCommand: ParsableCommand {
             let style: Style = isatty(STDOUT_FILENO) == 1 ? .terminal : .plain
             guard watch else { return show(StatusView(status), style) }
             var frame = 0
-            var earlier: (status: GuestStatus, seconds: Double)?
+            // No time has passed: the column of rates is there from the first frame on, and empty.
+            var earlier = (status: status, seconds: 0.0)
             while true {
                 redraw(StatusView(status, earlier: earlier), style, frame: frame)
                 frame += 1

@@ -352,4 +352,31 @@ struct CommandTests {
         #expect(try command.run("stop", "7").errors == "demux: this guest's life is the toolstack's\n")
         guest.end()
     }
+
+    @Test("stop waits until the coordinator's process has ended")
+    func stop() throws {
+        // A process of its own, in the language that every Debian has: it answers `stop`, goes on for a while, and ends.
+        let guest = try folder.makeFolder("7")
+        let script = """
+            use Socket;
+            socket(my $listener, AF_UNIX, SOCK_SEQPACKET, 0) or die;
+            bind($listener, sockaddr_un("$ARGV[0]/control.sock")) && listen($listener, 1) or die;
+            accept(my $peer, $listener) or die;
+            recv($peer, my $request, 65536, 0);
+            send($peer, '{"done":{"_0":"stopping"}}', 0);
+            select(undef, undef, undef, 0.5);
+            open(my $mark, ">", "$ARGV[0]/ended") or die;
+            """
+        let coordinator = try ChildProcess(program: "/usr/bin/perl", arguments: ["-e", script, guest])
+        let end = EventLoop.now() + 60_000_000_000
+        while access("\(guest)/control.sock", F_OK) != 0 && coordinator.poll() == nil && EventLoop.now() < end { usleep(10_000) }
+        // Bound is not yet listening.
+        var result = try command.run("stop", "7")
+        while result.errors.contains("is gone") && coordinator.poll() == nil { result = try command.run("stop", "7") }
+        #expect(access("\(guest)/ended", F_OK) == 0)
+        #expect(result.errors == "")
+        #expect(result.output == "domain 7 has stopped\n")
+        #expect(result.status == .status(0))
+        #expect(coordinator.wait(limit: .seconds(60)) == .status(0))
+    }
 }

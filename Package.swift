@@ -35,7 +35,7 @@ let package = Package(
                 "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol",
                 .product(name: "Logging", package: "swift-log"),
             ]),
-        .target(name: "Toolstack", dependencies: ["Host", "Platform"]),
+        .target(name: "Toolstack", dependencies: ["Host", "Platform", "CLinux"]),
 
         // What a person writes, and what the command and the coordinator say to each other.
         .target(name: "Specification", dependencies: ["Host", "EmulatorProtocol"]),

@@ -1,0 +1,41 @@
+import Host
+
+/// A PCI function that QEMU has, as `query-pci` tells.
+public struct PCIFunctionReport: Equatable, Sendable {
+    public let address: PCIAddress
+    public let vendor: UInt16
+    public let device: UInt16
+    /// Base class and subclass: 0x0300 is a VGA card.
+    public let classCode: UInt16
+    /// The id it has in QEMU; empty for those without.
+    public let id: String
+
+    /// Reads the reply of `query-pci` (qapi/pci.json): all functions, those behind bridges included. Nil when it is not one.
+    ///
+    /// QEMU gives no segment: an i440FX machine has one.
+    public static func list(from reply: JSONValue) -> [PCIFunctionReport]? {
+        guard let buses = reply.elements else { return nil }
+        var found: [PCIFunctionReport] = []
+        // Buses still to be read; a bridge's devices are put at the end, so that deep nesting costs no stack.
+        var waiting = buses.map { $0["devices"] }
+        while !waiting.isEmpty {
+            guard let devices = waiting.removeFirst()?.elements else { return nil }
+            for device in devices {
+                guard let bus = device["bus"]?.integer.flatMap(UInt8.init(exactly:)),
+                    let slot = device["slot"]?.integer.flatMap(UInt8.init(exactly:)),
+                    let function = device["function"]?.integer.flatMap(UInt8.init(exactly:)),
+                    let address = PCIAddress(bus: bus, device: slot, function: function)
+                else { return nil }
+                func number(_ outer: String, _ inner: String) -> UInt16 {
+                    device[outer]?[inner]?.integer.flatMap(UInt16.init(exactly:)) ?? 0xffff
+                }
+                found.append(
+                    PCIFunctionReport(
+                        address: address, vendor: number("id", "vendor"), device: number("id", "device"),
+                        classCode: number("class_info", "class"), id: device["qdev_id"]?.text ?? ""))
+                if let behind = device["pci_bridge"]?["devices"] { waiting.append(behind) }
+            }
+        }
+        return found
+    }
+}

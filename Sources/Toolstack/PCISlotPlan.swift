@@ -45,10 +45,10 @@ public struct PCISlotPlan: Equatable, Sendable {
         if line.machineProperty("igd-passthru") == "on" { place("ISA bridge for a passed-through Intel GPU", device: 0x1f) }
 
         for option in line.options where option.name == "device" { add(option) }
-        for option in line.options where option.name == "virtfs" { place("virtio-9p", device: nil, id: option.list["id"] ?? "") }
+        for option in line.options where option.name == "virtfs" { place("virtio-9p", device: nil) }
         // QEMU turns these into -device at the end of the list.
         for option in line.options where option.name == "drive" && option.list["if"] == "virtio" {
-            place("virtio-blk", device: nil, id: option.list["id"] ?? "")
+            place("virtio-blk", device: nil)
         }
     }
 

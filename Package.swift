@@ -67,6 +67,7 @@ let package = Package(
         .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
         .testTarget(name: "HostTests", dependencies: ["Host"]),
         .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol"]),
+        .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host"]),
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),
         .testTarget(name: "EmulatorKitTests", dependencies: ["EmulatorKit", "demux-scratch", "demux-debug"]),
         .testTarget(name: "ToolstackTests", dependencies: ["Toolstack"]),

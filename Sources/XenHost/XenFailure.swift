@@ -60,6 +60,9 @@ enum XenFailure {
         case (.map(let server), ENOSPC), (.map(let server), ENOMEM):
             // rangeset_add_range says ENOMEM when the set's limit is reached.
             return (.tooManyRanges, "\(server) has 256 separate ranges of that kind already", "claim larger or adjacent ranges")
+        case (.unmap(let server), ENOMEM):
+            return (
+                .failed(code), "it would cut a range in two, and \(server) has 256 already", "unmap the range whole, or another one first")
         case (.map(let server), EEXIST):
             return (.rangeOverlap, "\(server) has a range that overlaps it", "unmap that one first")
         case (.unmap(let server), ENOENT):

@@ -1,3 +1,4 @@
+import CXen
 import Glibc
 import Host
 import Platform
@@ -25,15 +26,14 @@ enum DirectChild {
         guard arguments.count == 6, let domain = Hex.parse(arguments[0]).flatMap({ DomainID($0) }),
             let server = Hex.parse(arguments[1]).flatMap({ ServerID($0) }), let vcpus = Int(arguments[2]), let mode = Mode(rawValue: arguments[3])
         else { return 2 }
-        // For the proof that it is useless afterwards: a plain hypercall's path, which cannot be restricted, only closed.
-        let control: XenControlHolder? = mode == .rights ? XenControlHolder() : nil
+        let before: OpenedBefore? = mode == .rights ? OpenedBefore() : nil
         do {
             var direct = try XenDirect(
                 DirectRequest(domain: domain, server: server, vcpus: vcpus, ring: true, uid: UInt32(arguments[4]), gid: UInt32(arguments[5])))
             say("attached")
             guard case .message = try socket.receive() else { return 1 }
             try direct.bind()
-            if mode == .rights { for line in rights(direct.guest, domain: domain, server: server, control: control) { say(line) } }
+            if mode == .rights { for line in rights(direct.guest, domain: domain, server: server, before: before) { say(line) } }
             say("bound")
             var served = 0
             let raw = socket.descriptor.raw
@@ -61,7 +61,7 @@ enum DirectChild {
     }
 
     /// One line for each thing tried: "ok …" or "not ok …".
-    private static func rights(_ guest: any DirectGuest, domain: DomainID, server: ServerID, control: XenControlHolder?) -> [String] {
+    private static func rights(_ guest: any DirectGuest, domain: DomainID, server: ServerID, before: OpenedBefore?) -> [String] {
         var lines: [String] = []
         func note(_ good: Bool, _ what: String) { lines.append("\(good ? "ok" : "not ok") \(what)") }
         func refusal(_ body: () throws -> Void) -> String {
@@ -77,17 +77,59 @@ enum DirectChild {
         note(refusal { try guest.setINTx(device: 0x1e, pin: 0, asserted: false) } == "", "interrupts of its guest work")
         note(refusal { try guest.markModified(place.frame, count: 1) } == "", "modified_memory of its guest works")
         note(refusal { _ = try XenHost(domain: domain) } != "", "handles cannot be opened any more: \(refusal { _ = try XenHost(domain: domain) })")
-        if let control { note(!control.works(domain), "libxenctrl, opened before, is of no use") }
+        guard let before else { return lines + ["not ok handles were opened before the restriction"] }
+        note(!before.controls(domain), "libxenctrl, opened before, is of no use")
+        note(!before.reads("/"), "xenstore, opened before, is of no use")
+        note(before.maps(server, of: domain), "a server's pages can be mapped after the restriction")
+        note(ServerID(0).map { before.maps($0, of: domain) } ?? false, "so can those of the guest's other servers: it is not tied to one")
+        let (memory, request) = before.reach(another: 0)
+        note(memory == EPERM, "memory of another domain cannot be mapped (errno \(memory))")
+        note(request == EPERM, "requests about another domain are refused (errno \(request))")
         return lines
     }
 }
 
-/// libxenctrl opened before the restriction, by reference.
-final class XenControlHolder {
+/// Handles opened before the restriction, for the proof of what they are good for afterwards.
+private final class OpenedBefore {
     private let control: XenControl
+    private let store: XenStore
+    private let deviceModel: OpaquePointer
+    private let foreignMemory: OpaquePointer
+
     init?() {
-        guard let opened = try? XenControl() else { return nil }
-        control = opened
+        guard let control = try? XenControl(), let store = try? XenStore(), let deviceModel = xendevicemodel_open(nil, 0),
+            let foreignMemory = xenforeignmemory_open(nil, 0)
+        else { return nil }
+        self.control = control
+        self.store = store
+        self.deviceModel = deviceModel
+        self.foreignMemory = foreignMemory
     }
-    func works(_ domain: DomainID) -> Bool { (try? control.info(domain)) != nil }
+
+    func controls(_ domain: DomainID) -> Bool { (try? control.info(domain)) != nil }
+    func reads(_ path: String) -> Bool { (try? store.list(path)) != nil }
+
+    /// Whether a server's pages can be mapped.
+    func maps(_ server: ServerID, of domain: DomainID) -> Bool {
+        var address: UnsafeMutableRawPointer?
+        guard let resource = xenforeignmemory_map_resource(
+            foreignMemory, domain.rawValue, UInt32(DEMUX_XENMEM_RESOURCE_IOREQ_SERVER), UInt32(server.rawValue), 1, 1, &address,
+            PROT_READ | PROT_WRITE, 0)
+        else { return false }
+        xenforeignmemory_unmap_resource(foreignMemory, resource)
+        return true
+    }
+
+    /// The errno values of a mapping and of a request about another domain; 0 when they succeed.
+    func reach(another domain: UInt16) -> (memory: CInt, request: CInt) {
+        var frame: xen_pfn_t = 0x100
+        var memory: CInt = 0
+        if let mapped = xenforeignmemory_map(foreignMemory, UInt32(domain), PROT_READ, 1, &frame, nil) {
+            xenforeignmemory_unmap(foreignMemory, mapped, 1)
+        } else {
+            memory = errno
+        }
+        var count: UInt32 = 0
+        return (memory, xendevicemodel_nr_vcpus(deviceModel, domain, &count) == 0 ? 0 : errno)
+    }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import Host
+import HostConformance
 import XenHost
 
 /// The host conformance suite on real Xen, and what only Xen has: run in dom0 against a guest of the rig's agent.
@@ -28,6 +29,8 @@ enum Conformance {
                 tap.plan()
                 exit(1)
             }
+            let driver = try XenGuestDriver(domain: domain, memory: memory, mailboxes: mailboxes)
+            tap.add(ConformanceSuite.run(host: host, driver: driver, first: tap.count + 1) { Tap.line($0) })
             let cases = XenCases(tap: tap, host: host, memory: memory, mailboxes: mailboxes)
             cases.run()
         } catch {

@@ -8,7 +8,7 @@ final class Tap {
     /// One result. `detail` is shown when it failed.
     func check(_ sentence: String, _ good: Bool, _ detail: @autoclosure () -> String = "") {
         count += 1
-        line("\(good ? "ok" : "not ok") \(count) - \(sentence)")
+        Self.line("\(good ? "ok" : "not ok") \(count) - \(sentence)")
         if !good {
             failed += 1
             let words = detail()
@@ -26,13 +26,19 @@ final class Tap {
     }
 
     func note(_ words: String) {
-        for line in words.split(separator: "\n", omittingEmptySubsequences: false) { self.line("# \(line)") }
+        for line in words.split(separator: "\n", omittingEmptySubsequences: false) { Self.line("# \(line)") }
     }
 
-    func plan() { line("1..\(count)") }
+    /// Counts results that were printed already.
+    func add(_ results: (count: Int, failed: Int)) {
+        count += results.count
+        failed += results.failed
+    }
+
+    func plan() { Self.line("1..\(count)") }
 
     /// At once, so that what is known stays known when a case hangs.
-    private func line(_ words: String) {
+    static func line(_ words: String) {
         let bytes = Array("\(words)\n".utf8)
         _ = write(1, bytes, bytes.count)
     }

@@ -62,7 +62,7 @@ let package = Package(
             name: "demux-conformance", dependencies: ["HostConformance", "XenHost", "CXen", "Platform"], path: "Tests/XenConformance"),
         // An emulator in plain C, written from Protocols/ alone.
         .executableTarget(
-            name: "demux-c-scratch", path: "Tests/CScratch", cSettings: [.headerSearchPath("../../Protocols")]),
+            name: "demux-c-scratch", path: "Tests/CScratch", exclude: ["README.md"], cSettings: [.headerSearchPath("../../Protocols")]),
 
         .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
         .testTarget(name: "HostTests", dependencies: ["Host"]),

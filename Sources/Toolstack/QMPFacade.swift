@@ -80,6 +80,10 @@ public final class QMPFacade {
     }
 
     /// Makes new clients wait until `open`; one that is being served goes on.
+    ///
+    /// libxl's patience: 60 s until xenstore says `running` (or, with dm_restrict, until the first `query-status` is answered), and
+    /// after that 10 s in all for `query-chardev` and `query-vnc` (LIBXL_DEVICE_MODEL_START_TIMEOUT, LIBXL_QMP_CMD_TIMEOUT). An
+    /// unrestricted QEMU writes `running` by itself as soon as it is set up, so that a hold has those 10 s.
     public func hold() { isHeld = true }
 
     /// Lets the waiting clients through, in their order.

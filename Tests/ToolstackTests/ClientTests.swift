@@ -84,7 +84,6 @@ struct ClientTests {
     }
 }
 
-/// Alone in its suite: a limit holds for the whole process, so what is limited here is out of every other test's way.
 @Suite("The limits that dm_restrict sets")
 struct LimitTests {
     @Test("A child gets the limits as they were found, and they are put back afterwards")

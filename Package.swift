@@ -54,7 +54,7 @@ let package = Package(
 
         .executableTarget(name: "demux-scratch", dependencies: ["EmulatorKit", "XenHost"], path: "Emulators/Scratch"),
         .executableTarget(name: "demux-example", dependencies: ["EmulatorKit"], path: "Emulators/Example"),
-        .executableTarget(name: "demux-debug", dependencies: ["EmulatorKit", "XenHost"], path: "Emulators/Debug"),
+        .executableTarget(name: "demux-debug", dependencies: ["EmulatorKit", "Platform", "XenHost"], path: "Emulators/Debug"),
 
         // The same cases on either host: in `swift test` on LocalHost, in the rig on XenHost.
         .target(name: "HostConformance", dependencies: ["Host", "Platform"], path: "Tests/HostConformance"),

@@ -1,4 +1,5 @@
 import EmulatorKit
+import XenHost
 
 /// The example of a whole device, and the one that the tests' guest programs exercise: the same registers and memory at I/O
 /// ports, in an MMIO window and behind the two BARs of a PCI function.
@@ -8,6 +9,7 @@ import EmulatorKit
 @main
 struct Scratch: Emulator, ~Copyable {
     static let name = "scratch"
+    static func main() { run(direct: XenDirect.self) }
 
     private var registers = Registers()
     /// The rest of an MMIO window, from 0x100 on.

@@ -25,8 +25,10 @@ final class ControlConnection {
     /// What came while an answer was waited for.
     private var stash: [Incoming] = []
     private var limits: [RateLimit]
-    /// Whether the coordinator has closed its end.
+    /// Whether the coordinator has closed its end and everything it sent before was read.
     private(set) var isClosed = false
+    /// Whether sending failed for good; what came before that can still be read.
+    private var cannotSend = false
     /// Packets that could not be sent, logs included.
     private(set) var dropped: UInt64 = 0
 
@@ -39,7 +41,7 @@ final class ControlConnection {
 
     var descriptor: CInt { socket.descriptor.raw }
     var hasStash: Bool { !stash.isEmpty }
-    var wantsToWrite: Bool { !outgoing.isEmpty && !isClosed }
+    var wantsToWrite: Bool { !outgoing.isEmpty }
 
     func newID() -> UInt32 {
         defer { nextID = nextID == .max ? 1 : nextID + 1 }
@@ -50,7 +52,7 @@ final class ControlConnection {
 
     /// Sends a packet, or keeps it until the coordinator reads.
     func send(_ packet: Packet) {
-        guard !isClosed else { return }
+        guard !cannotSend else { return }
         let bytes = packet.encoded()
         guard !bytes.isEmpty, bytes.count <= Packet.largest else {
             dropped &+= 1
@@ -58,14 +60,14 @@ final class ControlConnection {
         }
         flush()
         guard outgoing.isEmpty else { return queue(bytes) }
-        if !trySend(bytes) && !isClosed { queue(bytes) }
+        if !trySend(bytes) && !cannotSend { queue(bytes) }
     }
 
     /// Sends what waits, as far as the socket takes it.
     func flush() {
         var sent = 0
-        while sent < outgoing.count, !isClosed, trySend(outgoing[sent]) { sent += 1 }
-        if sent > 0 { outgoing.removeFirst(sent) }
+        while sent < outgoing.count, trySend(outgoing[sent]) { sent += 1 }
+        outgoing.removeFirst(min(sent, outgoing.count))
     }
 
     private func queue(_ bytes: [UInt8]) {
@@ -82,14 +84,19 @@ final class ControlConnection {
             try socket.send(bytes)
             return true
         } catch {
-            if error.code != EAGAIN && error.code != ENOBUFS { close() }
+            if error.code != EAGAIN && error.code != ENOBUFS { stopSending() }
             return false
         }
     }
 
+    private func stopSending() {
+        cannotSend = true
+        outgoing = []
+    }
+
     private func close() {
         isClosed = true
-        outgoing = []
+        stopSending()
     }
 
     /// False when nothing came in time; an interrupted wait counts as something.

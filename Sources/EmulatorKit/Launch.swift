@@ -19,7 +19,7 @@ final class Launch {
         let control: ControlConnection
         do { control = try ControlConnection(adopting: socket) } catch { throw SetupError(error) }
         let modes: [AttachMode] = direct ? [.direct, .isolated] : [.isolated]
-        guard let answer = control.request(.hello(Hello(name: name, modes: modes))) else { throw .closed("say hello to", "the coordinator") }
+        guard let answer = control.request(.hello(Hello(name: name, modes: modes, capabilities: ["data-pointer"]))) else { throw .closed("say hello to", "the coordinator") }
         switch answer.packet.body {
         case .attach(let attach):
             guard attach.version == 1, modes.contains(attach.mode) else {

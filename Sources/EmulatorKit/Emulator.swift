@@ -13,7 +13,8 @@ public protocol Emulator: ~Copyable {
     /// How long the serving loop may look for the next request before it sleeps, while requests keep coming.
     static var spinLimit: Duration { get }
 
-    /// Claims ranges and reads options. Nothing is served before it returns.
+    /// Claims ranges and reads options. Nothing is served before it returns. (In a noncopyable type, what can throw has to come
+    /// before the first stored property is assigned.)
     /// - Throws: SetupError when a range is taken or an option is not one that the device understands; the process then
     ///   exits with the error as its last words.
     init(_ setup: inout Setup) throws(SetupError)

@@ -69,7 +69,7 @@ let package = Package(
         .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol"]),
         .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host"]),
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),
-        .testTarget(name: "EmulatorKitTests", dependencies: ["EmulatorKit", "demux-scratch", "demux-debug"]),
+        .testTarget(name: "EmulatorKitTests", dependencies: ["EmulatorKit", "demux-scratch", "demux-debug", "demux-example"]),
         .testTarget(name: "ToolstackTests", dependencies: ["Toolstack"]),
         .testTarget(name: "SpecificationTests", dependencies: ["SpecificationFile", "ControlProtocol", "Platform", "demux"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),

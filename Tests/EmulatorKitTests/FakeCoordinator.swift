@@ -174,6 +174,9 @@ final class FakeCoordinator: @unchecked Sendable {
         }
     }
 
+    /// Goes away, as a coordinator that was killed.
+    func close() { _ = shutdown(socket.descriptor.raw, CInt(SHUT_RDWR)) }
+
     func ringKick() { kick.ring() }
     func takeDone() -> Bool { done.clear() }
 }

@@ -34,6 +34,9 @@ final class Harness<E: Emulator & ~Copyable> {
         coordinator.read()
     }
 
+    var isStopped: Bool { core.pointee.isStopped }
+    var control: ControlConnection { core.pointee.control }
+
     deinit { Launch.free(core) }
 
     var emulator: E {

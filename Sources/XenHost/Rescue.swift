@@ -8,36 +8,41 @@ import Host
 /// write an answer and notify. Once the owner is dead its event channels can be bound by us. While it lives they cannot, but
 /// any channel that Xen waits on for the same vCPU wakes it: one of a server made for the purpose and thrown away.
 extension XenHost {
-    /// Answers every request that waits in a server's slots, and wakes the vCPUs. Whoever serves the server must be
-    /// dead, or be treated as if it were.
-    /// - Parameter answer: the data for a vCPU's request; without one, all-ones.
-    /// - Returns: how many were answered.
+    /// Answers every request that waits in a server's slots, and wakes the vCPUs; also those whose answer is there, because
+    /// its emulator may have died before it told them. Whoever serves the server must be dead, or be treated as if it were.
+    /// - Parameter answer: the data for a vCPU's request; without one, all-ones for a read.
+    /// - Returns: how many were answered or told.
     /// - Throws: HostError when the pages cannot be mapped or a vCPU cannot be woken; `noFreeServer` when the owner lives
     ///   and all eight servers are taken.
     @discardableResult
     public func answerPending(
-        of server: ServerID, with answer: (Int, IORequest) -> UInt64 = { $1.allOnes }
+        of server: ServerID, with answer: (Int, IORequest) -> UInt64 = { XenHost.nobodysAnswer($1) }
     ) throws(HostError) -> Int {
         let pages = try ServerPages(handles, server: server, ring: false)
-        var answered = VCPUSet()
+        var waiting = VCPUSet()
         var count = 0
         for vcpu in 0..<(try handles.vcpuCount()) {
-            let request: IORequest
             switch pages.slots.state(vcpu) {
             case .ready:
-                guard let taken = pages.slots.take(vcpu) else { continue }
-                request = taken
-            case .inProcess: request = pages.slots.copy(vcpu)
-            default: continue
+                guard let request = pages.slots.take(vcpu) else { continue }
+                guard pages.slots.complete(vcpu, data: answer(vcpu, request)) else { continue }
+            case .inProcess:
+                guard pages.slots.complete(vcpu, data: answer(vcpu, pages.slots.copy(vcpu))) else { continue }
+            case .responseReady: break
+            case .some(.none), nil: continue
             }
-            guard pages.slots.complete(vcpu, data: answer(vcpu, request)) else { continue }
-            answered.insert(vcpu)
+            waiting.insert(vcpu)
             count += 1
         }
         guard count > 0 else { return 0 }
-        let unheard = try notify(answered, through: pages)
+        let unheard = try notify(waiting, through: pages)
         if !unheard.isEmpty { try wake(unheard) }
         return count
+    }
+
+    /// What a request gets that nobody serves: all-ones for a read. A request with a pointer keeps it: its buffer stays as it is.
+    public static func nobodysAnswer(_ request: IORequest) -> UInt64 {
+        request.direction == .read && !request.dataIsPointer ? request.allOnes : request.data
     }
 
     /// Wakes vCPUs that wait for an answer which is in their slot already, without the event channels of the server they
@@ -69,17 +74,13 @@ extension XenHost {
         let pages = try ServerPages(handles, server: server, ring: false)
         let vcpus = try handles.vcpuCount()
         let end = ContinuousClock.now + limit
-        var woken = false
+        var pause: UInt32 = 500
         while (0..<vcpus).contains(where: { pages.slots.state($0) != IORequest.State.none }) {
-            if try answerPending(of: server) == 0, !woken {
-                // Answered by its emulator, which died before it notified.
-                woken = true
-                var waiting = VCPUSet()
-                for vcpu in 0..<vcpus where pages.slots.state(vcpu) == .responseReady { waiting.insert(vcpu) }
-                _ = try notify(waiting, through: pages)
-            }
+            try answerPending(of: server)
             if ContinuousClock.now >= end { break }
-            usleep(500)
+            usleep(pause)
+            // Each look may wake vCPUs anew, which costs a living guest something.
+            pause = min(pause * 2, 50_000)
         }
         try destroyServer(server)
     }

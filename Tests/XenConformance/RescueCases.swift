@@ -71,6 +71,16 @@ extension XenCases {
         tap.equal("the coordinator answers for the dead one", try host.answerPending(of: emulator.server), 1)
         tap.check("and the guest reads all-ones", mailboxes[0].wait() && mailboxes[0].value == 0xffff, Hex.string(mailboxes[0].value))
 
+        // One that died between its answer and the notification.
+        mailboxes[0].submit(.portRead, address: 0x722, size: 1)
+        usleep(50_000)
+        let observer = try host.channel(emulator.server)
+        tap.check("a request is answered and nobody is told", observer.slots.take(0) != nil && observer.slots.complete(0, data: 0x33))
+        usleep(50_000)
+        tap.check("so the vCPU still waits", !mailboxes[0].isDone)
+        tap.equal("the coordinator tells it", try host.answerPending(of: emulator.server), 1)
+        tap.check("and the guest reads that answer", mailboxes[0].wait() && mailboxes[0].value == 0x33, Hex.string(mailboxes[0].value))
+
         // A request that the next one finds READY, with no event to come.
         mailboxes[0].submit(.portRead, address: 0x721, size: 1)
         usleep(50_000)

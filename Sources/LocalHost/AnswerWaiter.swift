@@ -1,20 +1,20 @@
 import CIoreq
 import Glibc
-import Host
 
-/// Waits for answers in one server's slots, for several vCPU threads at once on one doorbell.
+/// Waits for what an emulator does with one server, for several vCPU threads at once on one doorbell.
 ///
 /// One of the waiting threads, the leader, blocks on the doorbell; when it rings, the leader looks whether its own
 /// answer is there and wakes the others to look at theirs. With one vCPU waiting there is nobody to hand over to, and
-/// a wait is a look, a bounded spin and a poll.
+/// a wait is a look, a bounded spin and a poll. No timer: the end of the domain is a descriptor too.
 final class AnswerWaiter: @unchecked Sendable {
-    // Sendable: `leading` and `followers` are guarded by the mutex; the descriptors never change.
+    // Sendable: `leading`, `followers` and `rings` are guarded by the mutex; the descriptors never change.
     private let done: CInt
     private let end: CInt
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let condition: UnsafeMutablePointer<pthread_cond_t>
     private var leading = false
     private var followers = 0
+    private var rings: UInt64 = 0
 
     /// - Parameters:
     ///   - done: the doorbell that emulators ring.
@@ -35,17 +35,22 @@ final class AnswerWaiter: @unchecked Sendable {
         mutex.deallocate()
     }
 
-    /// Waits until `ready` says so.
+    /// Waits until `ready` says so. It is asked again whenever the doorbell has rung, and told how many rings a leader has seen.
     /// - Parameter spins: looks before it blocks.
     /// - Returns: false when the domain ended first.
-    func wait(spins: Int, until ready: () -> Bool) -> Bool {
+    func wait(spins: Int, until ready: (_ rings: UInt64) -> Bool) -> Bool {
+        // The count of rings may only be read under the mutex, and whoever asks for it does not spin.
         for _ in 0..<spins {
-            if ready() { return true }
+            if ready(0) { return true }
             demux_cpu_relax()
         }
         pthread_mutex_lock(mutex)
-        while true {
-            if ready() { break }
+        var ended = false
+        while !ready(rings) {
+            if ended {
+                pthread_mutex_unlock(mutex)
+                return false
+            }
             if leading {
                 followers += 1
                 pthread_cond_wait(condition, mutex)
@@ -54,21 +59,28 @@ final class AnswerWaiter: @unchecked Sendable {
             }
             leading = true
             pthread_mutex_unlock(mutex)
-            var waits = [pollfd(fd: done, events: Int16(POLLIN), revents: 0), pollfd(fd: end, events: Int16(POLLIN), revents: 0)]
-            while poll(&waits, 2, -1) < 0 && errno == EINTR {}
-            var count: UInt64 = 0
-            if waits[0].revents != 0 { _ = read(done, &count, 8) }
+            let (rung, over) = block()
             pthread_mutex_lock(mutex)
             leading = false
+            if rung { rings &+= 1 }
+            ended = over
             if followers > 0 { pthread_cond_broadcast(condition) }
-            if waits[1].revents != 0 && !ready() {
-                pthread_mutex_unlock(mutex)
-                return false
-            }
         }
         // Whoever leaves hands the doorbell to one that still waits.
         if !leading && followers > 0 { pthread_cond_broadcast(condition) }
         pthread_mutex_unlock(mutex)
         return true
+    }
+
+    /// Blocks until the doorbell rings or the domain ends. Allocates nothing.
+    private func block() -> (rung: Bool, ended: Bool) {
+        withUnsafeTemporaryAllocation(of: pollfd.self, capacity: 2) { waits in
+            waits.initialize(repeating: pollfd(fd: done, events: Int16(POLLIN), revents: 0))
+            waits[1].fd = end
+            while poll(waits.baseAddress, 2, -1) < 0 && errno == EINTR {}
+            var count: UInt64 = 0
+            let rung = waits[0].revents != 0 && read(done, &count, 8) == 8
+            return (rung, waits[1].revents != 0)
+        }
     }
 }

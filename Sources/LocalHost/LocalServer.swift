@@ -1,73 +1,98 @@
-import Glibc
 import Host
 import Platform
-
-/// One shared page of a server.
-final class LocalPage: Sendable {
-    let memory: SharedMemory
-    let mapping: Mapping
-
-    init(name: String) throws(SystemError) {
-        memory = try SharedMemory(name: name, length: 4096)
-        mapping = try memory.map(what: "'\(name)'")
-    }
-}
+import Synchronization
 
 /// One ioreq server of a LocalHost: its pages, doorbells and ranges.
 ///
 /// The pages and doorbells never change; `enabled` and the ranges belong to the host's lock.
 final class LocalServer: @unchecked Sendable {
-    // Sendable: immutable but for `enabled` and the range sets, which are touched under LocalHost's lock only.
+    // Sendable: immutable but for `enabled` and the range sets, which are touched under LocalHost's lock only, and an atomic.
     let id: ServerID
-    private let slotPage: LocalPage
-    private let ringPage: LocalPage?
+    let slotMemory: SharedMemory
+    private let ringMemory: SharedMemory?
     let kick: EventFD
     let done: EventFD
+    private let slotMapping: Mapping
+    private let ringMapping: Mapping?
     let slots: SlotPage
     let ring: BufferedRing?
+    /// Serialises the vCPUs that post: the ring has one writer (bufioreq_lock).
+    private let posting = Mutex<Void>(())
     let answers: AnswerWaiter
+    /// The event channel number of each vCPU, which stands in the slots once the server has been enabled.
+    let ports: [UInt32]
+    /// The event channel number of the ring; nil without one.
+    let ringPort: UInt32?
+    /// Set by destroy: whoever waits here is not answered any more.
+    let destroyed = Atomic<Bool>(false)
     var enabled = false
-    var ports = RangeSet()
-    var memory = RangeSet()
+    var portRanges = RangeSet()
+    var memoryRanges = RangeSet()
     var functions = RangeSet()
 
-    init(id: ServerID, ring hasRing: Bool, end: CInt) throws(SystemError) {
+    init(id: ServerID, ports: [UInt32], ringPort: UInt32?, end: CInt) throws(SystemError) {
         self.id = id
-        slotPage = try LocalPage(name: "demux-slots-\(id.rawValue)")
-        slots = SlotPage(page: slotPage.mapping.base)
-        ringPage = hasRing ? try LocalPage(name: "demux-ring-\(id.rawValue)") : nil
-        ring = ringPage.map { BufferedRing(page: $0.mapping.base) }
+        self.ports = ports
+        self.ringPort = ringPort
+        slotMemory = try SharedMemory(name: "demux-slots-\(id.rawValue)", length: 4096)
+        slotMapping = try slotMemory.map(what: "a page of slots")
+        slots = SlotPage(page: slotMapping.base)
+        if ringPort != nil {
+            let memory = try SharedMemory(name: "demux-ring-\(id.rawValue)", length: 4096)
+            let mapping = try memory.map(what: "a buffered ring")
+            ring = BufferedRing(page: mapping.base)
+            ringMapping = consume mapping
+            ringMemory = consume memory
+        } else {
+            ring = nil
+            ringMapping = nil
+            ringMemory = nil
+        }
         kick = try EventFD()
         done = try EventFD()
         answers = AnswerWaiter(done: done.descriptor.raw, end: end)
     }
 
-    /// Whether all of an access lies in this server's ranges of its type.
+    /// Whether all of an access lies in one of this server's ranges of its type.
     func owns(_ span: ClosedRange<UInt64>, _ type: IORequest.Kind) -> Bool {
         switch type {
-        case .portIO: ports.contains(span)
-        case .copy: memory.contains(span)
+        case .portIO: portRanges.contains(span)
+        case .copy: memoryRanges.contains(span)
         case .pciConfig: functions.contains(span)
         case .timeOffset, .invalidate: false
         }
     }
 
-    /// What `attach` carries: slots, kick, done and, when there is one, ring.
-    func descriptors() throws(SystemError) -> DescriptorBag {
-        let bag = DescriptorBag()
-        bag.add(try slotPage.memory.descriptor.duplicate())
-        bag.add(try kick.descriptor.duplicate())
-        bag.add(try done.descriptor.duplicate())
-        if let ringPage { bag.add(try ringPage.memory.descriptor.duplicate()) }
-        return bag
+    /// Posts an entry and rings, as ioreq_send_buffered does. False when there is no ring or no room in it.
+    func post(_ entry: BufferedEntry) -> Bool {
+        guard let ring, posting.withLock({ _ in ring.post(entry) }) else { return false }
+        kick.ring()
+        return true
     }
+
+    /// Fills the vCPU's slot and rings, as ioreq_send does. What was wrong with the slot when it does not take it.
+    func send(_ request: IORequest, vcpu: Int) -> String? {
+        let port = slots.remotePort(vcpu)
+        guard port == ports[vcpu] else { return "the device model has set a bad event channel \(port), not \(ports[vcpu])" }
+        guard slots.submit(vcpu, request) else { return "the device model has set a bad state \(slots.rawState(vcpu))" }
+        kick.ring()
+        return nil
+    }
+
+    /// The ring's page for another process; nil for a server without one.
+    func duplicateRing() throws(SystemError) -> OwnedDescriptor? { try ringMemory?.duplicateDescriptor() }
 
     /// The emulator's end, for somebody in this process.
     func channel(vcpus: Int) throws(SystemError) -> EventFDChannel {
         let ring: Mapping?
-        if let ringPage { ring = try ringPage.memory.map(what: "a buffered ring") } else { ring = nil }
+        if ringMemory != nil { ring = try ringMemory?.map(what: "a buffered ring") } else { ring = nil }
         return try EventFDChannel(
-            slots: slotPage.memory, ring: ring, kick: EventFD(adopting: try kick.descriptor.duplicate()),
+            slots: slotMemory, ring: ring, kick: EventFD(adopting: try kick.descriptor.duplicate()),
             done: EventFD(adopting: try done.descriptor.duplicate()), vcpuCount: vcpus)
     }
+}
+
+extension SharedMemory {
+    /// A second descriptor for the same memory. (A function of its own, because only this much can be called through an optional.)
+    fileprivate borrowing func duplicateDescriptor() throws(SystemError) -> OwnedDescriptor { try descriptor.duplicate() }
 }

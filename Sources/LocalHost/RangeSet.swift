@@ -1,11 +1,12 @@
-/// A set of integers as sorted, disjoint ranges, adjacent ones joined: Xen's rangeset (xen/common/rangeset.c), which holds what a server
-/// was given of one type.
-struct RangeSet {
+/// A set of integers as sorted, disjoint ranges in which neighbours have become one: Xen's rangeset (xen/common/rangeset.c), which
+/// holds what a server was given of one type. What it refuses when it is full is what Xen's refuses.
+struct RangeSet: Equatable {
     /// How many separate ranges a server may have of one type (MAX_NR_IO_RANGES).
     static let limit = 256
 
     private(set) var ranges: [ClosedRange<UInt64>] = []
 
+    /// Whether one range holds all of it.
     func contains(_ range: ClosedRange<UInt64>) -> Bool {
         guard let found = last(startingAtOrBefore: range.lowerBound) else { return false }
         return ranges[found].upperBound >= range.upperBound
@@ -16,27 +17,29 @@ struct RangeSet {
         return ranges[found].upperBound >= range.lowerBound
     }
 
-    /// Adds a range that overlaps none. False when there would be more than `limit`.
+    /// Adds a range that overlaps none. False when the set is full: then only a range that begins where another one ends fits
+    /// (rangeset_add_range looks for room before it looks at the range above).
     mutating func insert(_ range: ClosedRange<UInt64>) -> Bool {
-        var joined = range
-        var index = last(startingAtOrBefore: range.lowerBound).map { $0 + 1 } ?? 0
-        var replaced = index..<index
-        if index > 0, ranges[index - 1].upperBound != .max, ranges[index - 1].upperBound + 1 == range.lowerBound {
-            index -= 1
-            joined = ranges[index].lowerBound...joined.upperBound
-            replaced = index..<replaced.upperBound
+        let below = last(startingAtOrBefore: range.lowerBound)
+        var index: Int
+        if let below, ranges[below].upperBound != .max, ranges[below].upperBound + 1 == range.lowerBound {
+            index = below
+            ranges[index] = ranges[index].lowerBound...range.upperBound
+        } else {
+            guard ranges.count < Self.limit else { return false }
+            index = below.map { $0 + 1 } ?? 0
+            ranges.insert(range, at: index)
         }
-        if replaced.upperBound < ranges.count, joined.upperBound != .max, joined.upperBound + 1 == ranges[replaced.upperBound].lowerBound {
-            joined = joined.lowerBound...ranges[replaced.upperBound].upperBound
-            replaced = replaced.lowerBound..<(replaced.upperBound + 1)
+        let above = index + 1
+        if above < ranges.count, range.upperBound != .max, range.upperBound + 1 == ranges[above].lowerBound {
+            ranges[index] = ranges[index].lowerBound...ranges[above].upperBound
+            ranges.remove(at: above)
         }
-        guard ranges.count - replaced.count < Self.limit else { return false }
-        ranges.replaceSubrange(replaced, with: [joined])
         return true
     }
 
-    /// Takes out a range that is wholly contained; what is left of the one around it stays. False when it would take more
-    /// than `limit` ranges to say so.
+    /// Takes out a range that is wholly contained; what is left of the one around it stays. False when that would be one range
+    /// more than fit.
     mutating func remove(_ range: ClosedRange<UInt64>) -> Bool {
         guard let index = last(startingAtOrBefore: range.lowerBound) else { return false }
         let around = ranges[index]

@@ -18,7 +18,9 @@ extension Core {
     mutating func configAccess(_ slot: Int) {
         let request = work[slot].request
         let key = UInt32(truncatingIfNeeded: request.address >> 32)
-        guard let index = (0..<functionCount).first(where: { functions[$0].key == key }) else {
+        var index = 0
+        while index < functionCount, functions[index].key != key { index += 1 }
+        guard index < functionCount else {
             return deliver(slot, .max)  // a function that was given back
         }
         // Bytes beyond the 256 that 0xcf8 can name read as all-ones.

@@ -48,8 +48,8 @@ enum Step {
 struct Core: ~Copyable {
     /// Repetitions carried out in one go before other slots are looked at.
     static let slice: UInt32 = 1024
-    /// The most repetitions a request may have. Xen splits at 4096 or earlier.
-    static let mostRepetitions: UInt32 = 1 << 20
+    /// The most repetitions a request may have (emulator protocol, section 6.4). Xen splits at 4096 or earlier.
+    static let mostRepetitions: UInt32 = 65_536
     /// Bytes staged between the device and a buffer in guest memory.
     static let stagingLength = 4096
 

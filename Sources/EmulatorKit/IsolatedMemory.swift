@@ -64,7 +64,10 @@ final class SharedRAM: GuestMemory {
             var step = left
             var piece: UnsafeMutableRawPointer?
             // The first region that ends behind this place.
-            if let region = regions.first(where: { place < $0.first || place &- $0.first < $0.length }) {
+            var index = 0
+            while index < regions.count, place >= regions[index].first, place &- regions[index].first >= regions[index].length { index += 1 }
+            if index < regions.count {
+                let region = regions[index]
                 if place >= region.first {
                     let inside = place &- region.first
                     step = Int(min(UInt64(left), region.length &- inside))

@@ -116,9 +116,10 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
     mutating func tellEvents() {
         while let descriptor = core.pointee.events.nextReadable() { emulator.event(.readable(descriptor), Context(core: core)) }
         // A device that sets a deadline of 0 in each event must not keep the loop here: each pass is bounded.
-        for _ in 0..<EventSources.mostTimers {
-            guard let timer = core.pointee.events.nextDue() else { break }
+        var told = 0
+        while told < EventSources.mostTimers, let timer = core.pointee.events.nextDue() {
             emulator.event(.timer(timer), Context(core: core))
+            told += 1
         }
     }
 

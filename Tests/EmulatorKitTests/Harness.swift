@@ -52,6 +52,9 @@ final class Harness<E: Emulator & ~Copyable> {
         }
     }
 
+    /// Turns the loop once, and nothing else.
+    func turnOnce() { loop.turn(block: false) }
+
     func submit(_ vcpu: Int, _ request: IORequest) {
         #expect(coordinator.slots.submit(vcpu, request))
         coordinator.ringKick()

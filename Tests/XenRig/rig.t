@@ -30,7 +30,7 @@ mkdir -p "$OUT" || bail "$OUT cannot be made"
 KIT=$(mktemp -d); trap 'rm -rf "$KIT"; [ -n "$DEMUX_STAGE" ] || rmdir "$STAGE"' EXIT
 "$HERE/guest/mk.sh" "$KIT/guest" > "$OUT/guest-build.log" 2>&1 ||
   { sed 's/^/# /' "$OUT/guest-build.log"; bail "the guest programs did not build (gcc-multilib is needed)"; }
-cp -r "$HERE/scenarios" "$HERE/lib-demux.sh" "$HERE/in-dom0.sh" "$KIT/"
+cp -r "$HERE/scenarios" "$HERE/lib-demux.sh" "$HERE/lib-spec.sh" "$HERE/in-dom0.sh" "$KIT/"
 echo "# output in $OUT/share"
 "$HERE/run.sh" -b > /dev/null || bail "the rig could not be built"
 "$HERE/run.sh" -t "${DEMUX_RIG_LIMIT:-1800}" -o "$OUT" -s "$KIT" -S "$STAGE" "bash /share/in-dom0.sh ${SCENARIOS[*]}" \

@@ -1,0 +1,252 @@
+import ControlProtocol
+import Coordinator
+import Glibc
+import Host
+import Logging
+import Platform
+import Specification
+import Toolstack
+import XenHost
+
+/// The coordinator of a guest on Xen, started by libxl in QEMU's place.
+///
+/// In this order: the high servers, our emulators until every one serves, QEMU, QEMU's slots confirmed, libxl let through to
+/// QEMU's monitor. Whatever fails before that ends the process at once with the reason on standard error, which is
+/// libxl's device-model log.
+final class DeviceModelProcess {
+    /// - Returns: the exit status.
+    static func run(arguments: [String], inherited: [CInt], logger: Logger) throws -> CInt {
+        let parsed = try DeviceModelArguments(arguments)
+        guard !parsed.isProbe, let domain = parsed.domain else { throw passThrough(parsed) }
+        let limits = InheritedLimits()
+        if limits.areTight { try limits.lift() }
+        var logger = logger
+        if parsed.settings.verbose { logger.logLevel = .debug }
+        var specification = try SpecificationSource.command(file: parsed.settings.specification, guestName: parsed.guestName)
+        if let chosen = parsed.settings.emulators {
+            let known = Set(specification.emulators.map(\.name))
+            for name in chosen where !known.contains(name) {
+                throw SystemError(
+                    "start", "emulator '\(name)'", reason: "\(specification.source) has none of that name",
+                    remedy: "--demux-emulators may name: \(known.sorted().joined(separator: ", "))")
+            }
+            specification.emulators.removeAll { !chosen.contains($0.name) }
+        }
+        if let qemu = parsed.settings.qemu { specification.qemu = qemu }
+        guard Files.isExecutable(specification.qemu) else {
+            throw SystemError(
+                "start", "QEMU (\(specification.qemu))", code: errno, remedy: "install qemu-system-xen, or name another program as 'qemu' in \(specification.source)")
+        }
+        let process = try DeviceModelProcess(
+            arguments: parsed, domain: domain, specification: specification, inherited: inherited, limits: limits, logger: logger)
+        try process.start()
+        try process.loop.run()
+        return process.status
+    }
+
+    /// libxl's probe goes straight to QEMU; returns only when that fails.
+    private static func passThrough(_ arguments: DeviceModelArguments) -> SystemError {
+        let program = arguments.settings.qemu ?? GuestSpecification.defaultQEMU
+        var pointers: [UnsafeMutablePointer<CChar>?] = ([program] + arguments.unchanged).map { strdup($0) }
+        pointers.append(nil)
+        execv(program, pointers)
+        return SystemError("start", "QEMU (\(program)) for libxl's probe", remedy: "install qemu-system-xen")
+    }
+
+    private let arguments: DeviceModelArguments
+    private let specification: GuestSpecification
+    private let inherited: [CInt]
+    private let limits: InheritedLimits
+    private let host: XenHost
+    private let loop: EventLoop
+    private let store: XenStoreWatcher
+    private let coordinator: Coordinator
+    private let signals: SignalDescriptor
+    private let folder: String
+    private let plan: PCISlotPlan
+    private var facade: QMPFacade?
+    private var monitor: QMPClient?
+    private var qemu: ChildProcess?
+    private var status: CInt = 0
+    private var stopping = false
+    private var confirmed = false
+
+    private init(
+        arguments: DeviceModelArguments, domain: DomainID, specification: GuestSpecification, inherited: [CInt], limits: InheritedLimits,
+        logger: Logger
+    ) throws {
+        self.arguments = arguments
+        self.specification = specification
+        self.inherited = inherited
+        self.limits = limits
+        signals = try SignalDescriptor([SIGTERM, SIGINT, SIGHUP])
+        loop = try EventLoop()
+        host = try XenHost(domain: domain)
+        folder = RunDirectory.directory(
+            domain: domain.rawValue, base: RunDirectory.base(environment: ChildProcess.currentEnvironment()))
+        let user = try arguments.restriction?.user?.resolve()
+        coordinator = try Coordinator(
+            loop: loop, host: host, specification: specification,
+            settings: Coordinator.Settings(
+                guestName: arguments.guestName, hostKind: "xen", directory: folder, restrictedTo: user.map { (uid: $0.uid, gid: $0.gid) }),
+            logger: logger)
+        plan = PCISlotPlan(arguments)
+        store = try XenStoreWatcher(loop: loop, domain: domain)
+    }
+
+    private func note(_ level: Logger.Level, _ text: String) { coordinator.logBook.note(level, text) }
+
+    // MARK: start
+
+    private func start() throws {
+        try loop.watch(signals.descriptor.raw, for: .readable) { [unowned self] _ in
+            while let number = self.signals.next() { self.signalled(number) }
+        }
+        try store.start { [unowned self] in self.domainIsGone() }
+        for (range, label) in QEMULegacy.ranges(vga: !arguments.graphics.isEmpty, directKernel: false) {
+            coordinator.noteQEMU(range, label: label)
+        }
+        for function in plan.functions { coordinator.noteQEMU(.pci(function.address), label: function.name) }
+        try coordinator.reserveServers()
+        try coordinator.openControl()
+        if let listener = arguments.monitor {
+            let facade = try QMPFacade(loop: loop, at: listener, qemu: folder + "/qemu-libxl.qmp")
+            facade.hold()
+            facade.observe = { [unowned self] in self.seen($0) }
+            facade.trouble = { [unowned self] in self.note(.warning, "\($0)") }
+            self.facade = facade
+        }
+        coordinator.startEmulators { [unowned self] reasons in
+            if let reasons { return self.fail(reasons) }
+            do { try self.startQEMU() } catch { self.fail(["\(error)"]) }
+        }
+    }
+
+    private func fail(_ reasons: [String]) {
+        for reason in reasons { StandardError.line("demux: \(reason)") }
+        StandardError.line("demux: guest '\(arguments.guestName)' was not started; try the configuration with: demux check \(specification.source)")
+        stop(1)
+    }
+
+    private func startQEMU() throws {
+        let monitors = try PrivateMonitors(folder: folder)
+        let list = try arguments.rewritten(libxl: monitors.libxl, demux: monitors.demux)
+        var descriptors = monitors.inherited
+        for number in inherited where !isMonitor(number) { descriptors.append(ChildProcess.Inherited(ours: number, theirs: number)) }
+        let inheritedByQEMU = descriptors
+        let child = try limits.restored { () throws(SystemError) in
+            try ChildProcess(program: specification.qemu, arguments: list, inherited: inheritedByQEMU)
+        }
+        qemu = child
+        // What was QEMU's is QEMU's alone from now on.
+        for number in inherited where !isMonitor(number) { _ = close(number) }
+        try loop.watch(child.exitDescriptor, for: .readable) { [unowned self] _ in self.qemuEnded() }
+        note(.info, "QEMU runs (pid \(child.pid))")
+        updateStatus("starting")
+        let client = QMPClient(loop: loop, path: monitors.demuxPath)
+        monitor = client
+        client.queryPCI(deadline: .seconds(30)) { [unowned self] in self.confirmSlots($0) }
+    }
+
+    /// What libxl tells QEMU and our emulators have to know as well.
+    private func seen(_ command: QMPCommand) {
+        note(.debug, "libxl: \(command.name)")
+        if command.name == "xen-set-global-dirty-log", let on = command.arguments?["enable"]?.bool { coordinator.setDirtyLogging(on) }
+    }
+
+    private func isMonitor(_ number: CInt) -> Bool {
+        if case .descriptor(number) = arguments.monitor { true } else { false }
+    }
+
+    /// A slot that QEMU has and one of ours as well would be silent in Xen: QEMU's own word settles it, before libxl gets through.
+    private func confirmSlots(_ reply: Result<[PCIFunctionReport], QMPError>) {
+        guard !stopping else { return }
+        let found: [PCIFunctionReport]
+        switch reply {
+        case .success(let functions): found = functions
+        case .failure(let error): return fail(["QEMU did not say which PCI slots it has: \(error)"])
+        }
+        var clashes: [String] = []
+        for function in found {
+            if let owner = coordinator.owner(of: function.address) {
+                clashes.append(
+                    "QEMU's device \(function.id.isEmpty ? Hex.string(function.device) : function.id) and emulator '\(owner)' both have PCI \(function.address); give the emulator another 'pci-slot'")
+            }
+            coordinator.noteQEMU(.pci(function.address), label: function.id.isEmpty ? "\(Hex.string(function.vendor)):\(Hex.string(function.device))" : function.id)
+        }
+        if !clashes.isEmpty { return fail(clashes) }
+        let differences = plan.differences(from: found)
+        if !differences.missing.isEmpty || !differences.unexpected.isEmpty {
+            note(.debug, "QEMU's slots differ from the plan: \(differences)")
+        }
+        confirmed = true
+        updateStatus("running", slots: found.map { QEMUStatus.Slot(address: "\($0.address)", what: $0.id.isEmpty ? "class \(Hex.string($0.classCode))" : $0.id) })
+        facade?.open()
+    }
+
+    private func updateStatus(_ state: String, slots: [QEMUStatus.Slot]? = nil) {
+        let planned = plan.functions.map { QEMUStatus.Slot(address: "\($0.address)", what: $0.name) }
+        coordinator.qemu = QEMUStatus(
+            pid: qemu?.pid ?? 0, program: specification.qemu, state: state, slots: slots ?? coordinator.qemu?.slots ?? planned, confirmed: confirmed)
+    }
+
+    // MARK: end
+
+    private func signalled(_ number: CInt) {
+        note(.info, "signal \(number): shutting down")
+        // libxl sends SIGHUP to us alone: QEMU would stay, and the domain as a zombie with it.
+        qemu?.signal(number)
+        stop(0)
+    }
+
+    private func domainIsGone() {
+        guard !stopping else { return coordinator.guestIsGone() }
+        note(.info, "the domain is gone")
+        qemu?.signal(SIGTERM)
+        coordinator.guestIsGone()
+        stop(0)
+    }
+
+    private func qemuEnded() {
+        guard let child = qemu, let exit = child.poll() else { return }
+        loop.forget(child.exitDescriptor)
+        facade?.close()
+        updateStatus("ended: \(exit)")
+        if stopping { return finish() }
+        // libxl does not watch QEMU: ending tells it as long as it still waits for the device model.
+        if exit == .status(0) {
+            note(.info, "QEMU \(exit)")
+            stop(0)
+        } else {
+            note(.error, "QEMU \(exit)")
+            if confirmed { stop(1) } else { fail(["QEMU (\(specification.qemu)) \(exit) before the guest was started; its own words stand above"]) }
+        }
+    }
+
+    private var emulatorsEnded = false
+
+    private func stop(_ code: CInt) {
+        guard !stopping else { return }
+        stopping = true
+        status = code
+        if let qemu, qemu.poll() == nil {
+            if code != 0 { qemu.signal(SIGTERM) }
+            loop.after(.seconds(5)) { [unowned self] in
+                self.note(.warning, "QEMU does not end; it is killed")
+                qemu.signal(SIGKILL)
+            }
+        }
+        coordinator.shutDown { [unowned self] in
+            self.emulatorsEnded = true
+            self.finish()
+        }
+    }
+
+    private func finish() {
+        guard emulatorsEnded, qemu == nil || qemu?.poll() != nil else { return }
+        facade?.close()
+        PrivateMonitors.removeFiles(folder: folder)
+        _ = rmdir(folder)
+        loop.stop()
+    }
+}

@@ -1,0 +1,109 @@
+import Coordinator
+import ControlProtocol
+import Glibc
+import Host
+import LocalHost
+import Logging
+import Platform
+import Specification
+
+/// A guest without Xen: the coordinator with LocalHost in its own process and the emulators as real ones.
+enum LocalGuestProcess {
+    /// Serves until it is told to stop (SIGTERM, SIGINT, `demux stop`) or its guest program ends.
+    /// - Returns: the exit status.
+    static func run(domain: DomainID, logger: Logger) throws -> CInt {
+        let specification = try SpecificationSource.standardInput()
+        let signals = try SignalDescriptor([SIGTERM, SIGINT, SIGHUP])
+        let loop = try EventLoop()
+        let host = try LocalHost(
+            domain: domain, vcpus: specification.local.vcpus, memoryBytes: UInt64(clamping: specification.local.memoryMiB) << 20)
+        let base = RunDirectory.base(environment: ChildProcess.currentEnvironment())
+        let settings = Coordinator.Settings(
+            guestName: "local-\(domain.rawValue)", hostKind: "local",
+            directory: RunDirectory.directory(domain: domain.rawValue, base: base))
+        let coordinator = try Coordinator(loop: loop, host: host, specification: specification, settings: settings, logger: logger)
+        var status: CInt = 0
+        var stopping = false
+        func stop(_ code: CInt) {
+            guard !stopping else { return }
+            stopping = true
+            status = code
+            coordinator.shutDown { loop.stop() }
+        }
+        try loop.watch(signals.descriptor.raw, for: .readable) { _ in
+            while let number = signals.next() {
+                coordinator.logBook.note(.info, "signal \(number): shutting down")
+                stop(0)
+            }
+        }
+        coordinator.stopRequested = { stop(0) }
+        try coordinator.reserveServers()
+        try coordinator.openControl()
+        var program: GuestProgram?
+        coordinator.startEmulators { reasons in
+            guard let reasons else {
+                coordinator.logBook.note(.info, "guest \(settings.guestName) runs: \(specification.emulators.count) emulators serve it")
+                do {
+                    program = try GuestProgram.start(specification.local.program, host: host, loop: loop) { outcome in
+                        coordinator.logBook.note(outcome == nil ? .info : .error, outcome ?? "the guest's program ended: every value was right")
+                    }
+                } catch {
+                    StandardError.line("demux: \(error)")
+                    stop(1)
+                }
+                return
+            }
+            for reason in reasons { StandardError.line("demux: \(reason)") }
+            stop(1)
+        }
+        try loop.run()
+        program?.stop()
+        host.destroyDomain()
+        return status
+    }
+}
+
+/// A trial of a specification: every emulator is started against a throw-away guest, says hello, claims and gets ready.
+enum CheckProcess {
+    /// - Returns: 0 when a guest could be started with it.
+    static func run(logger: Logger) throws -> CInt {
+        var specification = try SpecificationSource.standardInput()
+        let loop = try EventLoop()
+        guard let domain = DomainID(1) else { return 1 }
+        let host = try LocalHost(domain: domain, vcpus: 2, memoryBytes: 16 << 20)
+        var quiet = logger
+        quiet.logLevel = .critical
+        let settings = Coordinator.Settings(guestName: "check", hostKind: "local", directory: "")
+        // On LocalHost none can be direct: whether it could on Xen shows there.
+        for index in specification.emulators.indices { specification.emulators[index].mode = nil }
+        let coordinator = try Coordinator(loop: loop, host: host, specification: specification, settings: settings, logger: quiet)
+        var status: CInt = 0
+        var problems: [String] = []
+        if !Files.isExecutable(specification.qemu) {
+            problems.append("QEMU's program \(specification.qemu) is missing or not executable; name another as 'qemu' (only guests on Xen need it)")
+        }
+        // What QEMU is sure to have; its VGA depends on the guest's configuration.
+        for (range, label) in QEMULegacy.ranges(vga: false, directKernel: false) { coordinator.noteQEMU(range, label: label) }
+        for (device, label) in [(UInt8(0), "host bridge"), (1, "PIIX3"), (2, "Xen platform device")] {
+            if let address = PCIAddress(device: device) { coordinator.noteQEMU(.pci(address), label: label) }
+        }
+        try coordinator.reserveServers()
+        coordinator.startEmulators { reasons in
+            if let reasons {
+                for reason in reasons { StandardError.line("demux: \(reason)") }
+                status = 1
+            } else {
+                print("\(specification.source): good: \(specification.emulators.count) emulators started and got what they claim")
+                for emulator in coordinator.status.emulators {
+                    let claims = emulator.claims.map { "\($0.range) (\($0.label))" }.joined(separator: ", ")
+                    print("  \(emulator.name): \(claims.isEmpty ? "no claims" : claims)")
+                }
+                for problem in problems { print("  note: \(problem)") }
+            }
+            coordinator.shutDown { loop.stop() }
+        }
+        try loop.run()
+        host.destroyDomain()
+        return status
+    }
+}

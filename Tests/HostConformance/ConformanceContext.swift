@@ -138,6 +138,58 @@ public final class ConformanceContext {
         }
     }
 
+    /// Waits until a vCPU's request stands in a server's slot, without taking it.
+    func waitForRequest(of vcpu: Int, in server: TestServer) throws(ConformanceFailure) {
+        try wait(for: "vCPU \(vcpu)'s request in \(server.id)") { server.channel.slots.state(vcpu) == .ready }
+    }
+
+    /// Waits for a vCPU's request and takes it, for a case that answers by hand.
+    func take(_ vcpu: Int, from server: TestServer) throws(ConformanceFailure) -> IORequest {
+        try waitForRequest(of: vcpu, in: server)
+        guard let request = server.channel.slots.take(vcpu) else {
+            throw ConformanceFailure("vCPU \(vcpu)'s slot", expected: "READY", found: "\(server.channel.slots.rawState(vcpu))")
+        }
+        return request
+    }
+
+    /// Answers what `take` gave.
+    func answer(_ vcpu: Int, in server: TestServer, _ data: UInt64) {
+        server.channel.slots.complete(vcpu, data: data)
+        server.channel.notify(vcpu)
+    }
+
+    /// Expects that a vCPU still waits, after having given it time to be wrong.
+    func expectWaiting(_ vcpu: Int, _ why: String) throws(ConformanceFailure) {
+        for _ in 0..<20 {
+            usleep(2000)
+            if let outcome = driver.outcome(of: vcpu) {
+                throw ConformanceFailure(why, expected: "vCPU \(vcpu) to wait", found: "\(outcome)")
+            }
+        }
+    }
+
+    // MARK: guest memory
+
+    func fill(_ address: UInt64, _ bytes: [UInt8]) throws(ConformanceFailure) {
+        guard bytes.withUnsafeBytes({ driver.memory.write(GuestAddress(address), from: $0) }) else {
+            throw ConformanceFailure("the environment", expected: "RAM at \(Hex.string(address))", found: "none")
+        }
+    }
+
+    func bytes(_ address: UInt64, _ count: Int) throws(ConformanceFailure) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        guard bytes.withUnsafeMutableBytes({ driver.memory.read(GuestAddress(address), into: $0) }) else {
+            throw ConformanceFailure("the environment", expected: "RAM at \(Hex.string(address))", found: "none")
+        }
+        return bytes
+    }
+
+    /// Bytes that tell places apart.
+    static func pattern(_ count: Int, seed: UInt8 = 1) -> [UInt8] { (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ Int(seed)) } }
+
+    /// The little-endian value of some bytes.
+    static func value(_ bytes: some Collection<UInt8>) -> UInt64 { bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) } }
+
     // MARK: addresses
 
     func port(_ offset: Int) -> UInt64 { UInt64(environment.firstPort) + UInt64(offset) }
@@ -190,6 +242,16 @@ public final class ConformanceContext {
 
     private static func show(_ value: some Any) -> String {
         if let number = value as? UInt64 { return Hex.string(number) }
+        if let requests = value as? [IORequest] { return "[" + requests.map(describe).joined(separator: ", ") + "]" }
+        if let entries = value as? [BufferedEntry] {
+            return "[" + entries.map { "\($0.direction) \($0.size) at \(Hex.string($0.address)) \(Hex.string($0.data))" }.joined(separator: ", ") + "]"
+        }
         return "\(value)"
+    }
+
+    private static func describe(_ request: IORequest) -> String {
+        let kind = request.kind.map { "\($0)" } ?? "type \(request.type)"
+        return "\(kind) \(request.direction) \(request.count)x\(request.size) at \(Hex.string(request.address))"
+            + " \(request.dataIsPointer ? "buffer" : "data") \(Hex.string(request.data))\(request.backwards ? " down" : "")"
     }
 }

@@ -5,7 +5,11 @@ import Host
 public enum ConformanceSuite {
     /// All cases, destructive ones last.
     public static let cases: [ConformanceCase] = {
-        let all = ServerCases.all + RangeCases.all + RoutingCases.all
+        let parts: [[ConformanceCase]] = [
+            ServerCases.all, RangeCases.all, RoutingCases.all, PortCases.all, MemoryCases.all, StringCases.all, PCICases.all, PostedCases.all,
+            SlotCases.all, InterruptCases.all,
+        ]
+        let all = parts.flatMap { $0 }
         return all.filter { !$0.destructive } + all.filter(\.destructive)
     }()
 

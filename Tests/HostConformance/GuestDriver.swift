@@ -26,6 +26,8 @@ public struct GuestAccess: Equatable, Sendable {
         case pciRead = 10
         /// CF8 = `address` without its two low bits, then `out` of `value` to CFC + those two bits.
         case pciWrite = 11
+        /// `rep movs` from `address` to the address in `value`, neither of them RAM.
+        case repMovsBetween = 13
     }
 
     public var operation: Operation

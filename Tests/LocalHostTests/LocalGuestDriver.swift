@@ -122,6 +122,8 @@ final class LocalGuestDriver: GuestDriver {
             case .pciRead:
                 try vcpu.write(port: 0xcf8, size: 4, value: access.address & ~3)
                 return .done(try vcpu.read(port: 0xcfc + UInt16(access.address & 3), size: size))
+            case .repMovsBetween:
+                try vcpu.move(from: address, to: GuestAddress(access.value), size: size, count: count, backwards: backwards)
             case .pciWrite:
                 try vcpu.write(port: 0xcf8, size: 4, value: access.address & ~3)
                 try vcpu.write(port: 0xcfc + UInt16(access.address & 3), size: size, value: access.value)

@@ -64,6 +64,11 @@ let package = Package(
         .executableTarget(
             name: "demux-c-scratch", path: "Tests/CScratch", exclude: ["README.md"], cSettings: [.headerSearchPath("../../Protocols")]),
 
+        // The protocol's C header as a module, so that tests can compare it with the Swift side.
+        .systemLibrary(name: "CEmulatorHeader", path: "Protocols"),
+        .testTarget(
+            name: "CEmulatorHeaderTests", dependencies: ["CEmulatorHeader", "CIoreq", "CLinux", "EmulatorProtocol", "Host", "Platform"]),
+
         .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
         .testTarget(name: "HostTests", dependencies: ["Host"]),
         .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol"]),

@@ -312,7 +312,7 @@ typedef enum dmx_received {
     DMX_FAILED = -3,   // see errno
 } dmx_received;
 
-// The socket that the coordinator passed on, close-on-exec from now on; -1 with errno when there is none.
+// The socket that the coordinator passed on; -1 with errno when there is none. No child of this process inherits it. Once.
 static inline int dmx_socket(void) {
     const char *text = getenv(DMX_SOCKET_VARIABLE);
     char *end = NULL;
@@ -332,7 +332,9 @@ static inline int dmx_socket(void) {
         errno = EPROTOTYPE;
         return -1;
     }
-    return fcntl(socket, F_SETFD, FD_CLOEXEC) < 0 ? -1 : socket;
+    if (fcntl(socket, F_SETFD, FD_CLOEXEC) < 0) return -1;
+    unsetenv(DMX_SOCKET_VARIABLE);
+    return socket;
 }
 
 // Closes the descriptors that nobody took, and empties the packet. A new packet must be zeroed (static, or memset).

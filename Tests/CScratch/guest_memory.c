@@ -31,18 +31,23 @@ static uint8_t *byte_at(const struct guest_memory *memory, uint64_t address) {
     return NULL;
 }
 
-uint64_t guest_memory_load(const struct guest_memory *memory, uint64_t address, uint32_t size) {
-    uint64_t value = 0;
+bool guest_memory_load(const struct guest_memory *memory, uint64_t address, uint32_t size, uint64_t *value) {
+    bool complete = true;
+    *value = 0;
     for (uint32_t i = 0; i < size; i++) {
         const uint8_t *byte = byte_at(memory, address + i);
-        value |= (uint64_t)(byte ? __atomic_load_n(byte, __ATOMIC_RELAXED) : 0xff) << (i * 8);
+        complete = complete && byte;
+        *value |= (uint64_t)(byte ? __atomic_load_n(byte, __ATOMIC_RELAXED) : 0xff) << (i * 8);
     }
-    return value;
+    return complete;
 }
 
-void guest_memory_store(struct guest_memory *memory, uint64_t address, uint32_t size, uint64_t value) {
+bool guest_memory_store(struct guest_memory *memory, uint64_t address, uint32_t size, uint64_t value) {
+    bool complete = true;
     for (uint32_t i = 0; i < size; i++) {
         uint8_t *byte = byte_at(memory, address + i);
+        complete = complete && byte;
         if (byte) __atomic_store_n(byte, (uint8_t)(value >> (i * 8)), __ATOMIC_RELAXED);
     }
+    return complete;
 }

@@ -22,8 +22,8 @@ bool guest_memory_map(struct guest_memory *memory, int descriptor, uint64_t leng
 // Adds a region; false when it does not lie in the file, wraps, or is one too many.
 bool guest_memory_add(struct guest_memory *memory, uint64_t address, uint64_t length, uint64_t offset);
 
-// A little-endian value of 1 to 8 bytes. Bytes outside RAM read as 0xff; writes to them are dropped.
-uint64_t guest_memory_load(const struct guest_memory *memory, uint64_t address, uint32_t size);
-void guest_memory_store(struct guest_memory *memory, uint64_t address, uint32_t size, uint64_t value);
+// A little-endian value of 1 to 8 bytes. Bytes outside RAM read as 0xff, and writes to them are dropped: false then.
+bool guest_memory_load(const struct guest_memory *memory, uint64_t address, uint32_t size, uint64_t *value);
+bool guest_memory_store(struct guest_memory *memory, uint64_t address, uint32_t size, uint64_t value);
 
 #endif

@@ -6,24 +6,13 @@ static void malformed(struct server *server, const char *what) {
     if ((times & (times - 1)) == 0) server->malformed(server->context, what, times);
 }
 
-// The window in which an access falls; NULL when it is in none (the claim may just have been given back: that is no mistake).
-static const struct window *window_of(const struct server *server, uint8_t type) {
-    const struct window *window = type == DMX_PORT_IO ? &server->ports : type == DMX_COPY ? &server->mmio : NULL;
-    return window && window->present ? window : NULL;
-}
-
-static uint64_t read_once(struct server *server, uint8_t type, uint64_t address, uint32_t size) {
-    const struct window *window = window_of(server, type);
-    dmx_count(server->counters, type == DMX_PORT_IO ? DMX_COUNT_PORT_READS : DMX_COUNT_MEMORY_READS, 1);
-    if (!window || address < window->first) return dmx_all_ones(size);
-    return registers_read(&server->device, window->length, address - window->first, size);
-}
-
-static void write_once(struct server *server, uint8_t type, uint64_t address, uint32_t size, uint64_t value) {
-    const struct window *window = window_of(server, type);
-    dmx_count(server->counters, type == DMX_PORT_IO ? DMX_COUNT_PORT_WRITES : DMX_COUNT_MEMORY_WRITES, 1);
-    if (window && address >= window->first)
-        registers_write(&server->device, window->length, address - window->first, size, value);
+// The window in which all of an access lies; NULL when it is in none (a claim may just have been given back, or the host's
+// range is wider than ours).
+static const struct window *window_of(const struct server *server, uint8_t type, uint64_t address, uint32_t size) {
+    const struct window *window = type == DMX_PORT_IO ? &server->ports : &server->mmio;
+    uint64_t offset = address - window->first;
+    bool inside = window->present && address >= window->first && offset < window->length && size <= window->length - offset;
+    return inside ? window : NULL;
 }
 
 // Tells which frames of guest memory a read into a buffer has written.
@@ -36,19 +25,23 @@ static void tell_modified(struct server *server, const dmx_request *request) {
 // Carries a well-formed port or memory access out; gives what goes back into the slot's `data`.
 static uint64_t carry_out(struct server *server, const dmx_request *request) {
     uint64_t result = request->data;
+    uint32_t size = request->size;
+    bool strayed = false;
     for (uint32_t i = 0; i < request->count; i++) {
         uint64_t address = request->type == DMX_COPY ? dmx_stepped(request, request->address, i) : request->address;
-        uint64_t buffer = dmx_stepped(request, request->data, i);
+        uint64_t buffer = dmx_stepped(request, request->data, i), value = request->data;
+        const struct window *window = window_of(server, request->type, address, size);
+        if (!window) strayed = true;
         if (request->read) {
-            uint64_t value = read_once(server, request->type, address, request->size);
-            if (request->data_is_pointer) guest_memory_store(&server->memory, buffer, request->size, value);
-            else result = value;
+            value = window ? registers_read(&server->device, window->length, address - window->first, size) : dmx_all_ones(size);
+            if (!request->data_is_pointer) result = value;
+            else if (!guest_memory_store(&server->memory, buffer, size, value)) strayed = true;
         } else {
-            uint64_t value = request->data;
-            if (request->data_is_pointer) value = guest_memory_load(&server->memory, buffer, request->size);
-            write_once(server, request->type, address, request->size, value);
+            if (request->data_is_pointer && !guest_memory_load(&server->memory, buffer, size, &value)) strayed = true;
+            if (window) registers_write(&server->device, window->length, address - window->first, size, value);
         }
     }
+    if (strayed) malformed(server, "an access outside the claims, or with a buffer outside the guest's memory");
     if (request->read && request->data_is_pointer && server->dirty_logging) tell_modified(server, request);
     return result;
 }
@@ -57,10 +50,6 @@ static uint64_t carry_out(struct server *server, const dmx_request *request) {
 static uint64_t serve(struct server *server, const dmx_request *request) {
     dmx_count(server->counters, DMX_COUNT_REQUESTS, 1);
     uint64_t refused = request->read && !request->data_is_pointer ? dmx_all_ones(request->size) : request->data;
-    if (!dmx_request_is_well_formed(request)) {
-        malformed(server, "a request of a type, size, count or port that no access has");
-        return refused;
-    }
     switch (request->type) {
     case DMX_INVALIDATE: // nothing of the guest's address space is cached here
         dmx_count(server->counters, DMX_COUNT_INVALIDATIONS, 1);
@@ -68,16 +57,33 @@ static uint64_t serve(struct server *server, const dmx_request *request) {
     case DMX_TIME_OFFSET: // there is no clock in this device
         dmx_count(server->counters, DMX_COUNT_TIME_OFFSETS, 1);
         return request->data;
-    case DMX_PCI_CONFIG: // this device asked for no PCI function
+    case DMX_PORT_IO: dmx_count(server->counters, request->read ? DMX_COUNT_PORT_READS : DMX_COUNT_PORT_WRITES, 1); break;
+    case DMX_COPY: dmx_count(server->counters, request->read ? DMX_COUNT_MEMORY_READS : DMX_COUNT_MEMORY_WRITES, 1); break;
+    case DMX_PCI_CONFIG:
         dmx_count(server->counters, request->read ? DMX_COUNT_CONFIG_READS : DMX_COUNT_CONFIG_WRITES, 1);
+        malformed(server, "a PCI configuration access, for a device that has no PCI function");
         return refused;
     default: break;
     }
+    if (!dmx_request_is_well_formed(request)) {
+        malformed(server, "a request of a type, size, count or port that no access has");
+        return refused;
+    }
     if (request->data_is_pointer && !server->memory.file) {
-        malformed(server, "a request with a buffer in guest memory, which this emulator did not ask for");
+        malformed(server, "a request with a buffer in guest memory, to which this emulator has no access");
         return refused;
     }
     return carry_out(server, request);
+}
+
+// Carries a posted write out.
+static void take_posted(struct server *server, const dmx_posted *posted) {
+    dmx_request request = {.address = posted->address, .data = posted->data, .count = 1, .size = posted->size, .type = posted->type};
+    bool is_write = !posted->read && (posted->type == DMX_COPY || posted->type == DMX_PORT_IO);
+    dmx_count(server->counters, DMX_COUNT_BUFFERED, 1);
+    if (posted->type == DMX_TIME_OFFSET) dmx_count(server->counters, DMX_COUNT_TIME_OFFSETS, 1);
+    else if (is_write && dmx_request_is_well_formed(&request)) carry_out(server, &request);
+    else malformed(server, "a posted entry that is no write");
 }
 
 static bool drain(struct server *server) {
@@ -89,14 +95,7 @@ static bool drain(struct server *server) {
         if (result == DMX_RING_BROKEN) malformed(server, "a ring whose pointers are further apart than it is long");
         if (result != DMX_RING_ENTRY) break;
         any = true;
-        dmx_count(server->counters, DMX_COUNT_BUFFERED, 1);
-        dmx_request request = {
-            .address = posted.address, .data = posted.data, .count = 1, .size = posted.size, .type = posted.type, .read = posted.read,
-        };
-        bool is_write = !request.read && (request.type == DMX_COPY || request.type == DMX_PORT_IO);
-        if (request.type == DMX_TIME_OFFSET) dmx_count(server->counters, DMX_COUNT_TIME_OFFSETS, 1);
-        else if (!is_write || !dmx_request_is_well_formed(&request)) malformed(server, "a posted entry that is no write");
-        else write_once(server, posted.type, posted.address, posted.size, posted.data);
+        take_posted(server, &posted);
     }
     return any;
 }

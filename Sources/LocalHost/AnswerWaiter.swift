@@ -62,7 +62,7 @@ final class AnswerWaiter: @unchecked Sendable {
             let (rung, over) = block()
             pthread_mutex_lock(mutex)
             leading = false
-            if rung { rings &+= 1 }
+            rings &+= rung
             ended = over
             if followers > 0 { pthread_cond_broadcast(condition) }
         }
@@ -72,15 +72,24 @@ final class AnswerWaiter: @unchecked Sendable {
         return true
     }
 
+    /// What the host adds to the doorbell's count when it wakes the waiting vCPUs itself: far above what emulators ring.
+    private static let wakeAmount: UInt64 = 1 << 32
+
+    /// Has every waiting vCPU look again, without counting as a ring.
+    func wake() {
+        var amount = Self.wakeAmount
+        _ = write(done, &amount, 8)
+    }
+
     /// Blocks until the doorbell rings or the domain ends. Allocates nothing.
-    private func block() -> (rung: Bool, ended: Bool) {
+    private func block() -> (rings: UInt64, ended: Bool) {
         withUnsafeTemporaryAllocation(of: pollfd.self, capacity: 2) { waits in
             waits.initialize(repeating: pollfd(fd: done, events: Int16(POLLIN), revents: 0))
             waits[1].fd = end
             while poll(waits.baseAddress, 2, -1) < 0 && errno == EINTR {}
             var count: UInt64 = 0
-            let rung = waits[0].revents != 0 && read(done, &count, 8) == 8
-            return (rung, waits[1].revents != 0)
+            if waits[0].revents != 0 { _ = read(done, &count, 8) }
+            return (count % Self.wakeAmount, waits[1].revents != 0)
         }
     }
 }

@@ -7,6 +7,11 @@ public final class Interrupts: Sendable {
     public struct Message: Equatable, Sendable {
         public let address: UInt64
         public let data: UInt32
+
+        public init(address: UInt64, data: UInt32) {
+            self.address = address
+            self.data = data
+        }
     }
 
     /// A change that somebody may wait for.

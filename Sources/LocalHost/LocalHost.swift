@@ -77,7 +77,7 @@ public final class LocalHost: IsolatingHost, @unchecked Sendable {
         }
         // Whoever waits for an answer waits on, without a server. See Orphans.
         server.destroyed.store(true, ordering: .releasing)
-        server.done.ring()
+        server.answers.wake()
     }
 
     public func setServer(_ id: ServerID, enabled: Bool) throws(HostError) {

@@ -23,7 +23,7 @@ extension LocalHost {
             throw .fault("no access has \(request.count) times \(request.size) bytes")
         }
         var request = request
-        if request.kind == .portIO, request.address >= 0xcf8, request.address + UInt64(request.size) <= 0xcfc {
+        if request.kind == .portIO, (0xcf8..<0xcfc).contains(request.address), request.address + UInt64(request.size) <= 0xcfc {
             // Xen listens here, so that it takes string operations one by one and then passes each on.
             request.count = 1
             if request.direction == .write {

@@ -77,7 +77,7 @@ public final class ChildProcess {
             result = posix_spawn(&pid, program, &actions, &attributes, argv, demux_environment())
         }
         guard result == 0 else {
-            throw SystemError("start", program, code: result, remedy: "the program must exist and be executable by uid \(geteuid())")
+            throw SystemError("start", program, code: result, remedy: "it must exist and be executable by uid \(geteuid()); a script's interpreter, too")
         }
         let raw = demux_pidfd_open(pid)
         guard raw >= 0 else {

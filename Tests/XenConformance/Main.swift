@@ -10,11 +10,12 @@ enum Conformance {
     static func main() {
         let arguments = Array(CommandLine.arguments.dropFirst())
         if arguments.first == "--direct" { exit(DirectChild.run(Array(arguments.dropFirst()))) }
+        if arguments.first == "--read" { exit(PortReader.run(Array(arguments.dropFirst()))) }
         if arguments.count == 2, arguments[0] == "--death", let domain = Hex.parse(arguments[1]).flatMap({ DomainID($0) }) {
             exit(DeathWatch.run(domain))
         }
         guard arguments.count == 1, let number = Hex.parse(arguments[0]), let domain = DomainID(number) else {
-            let usage = Array("usage: demux-conformance [--death] DOMID\nDOMID: a running HVM guest of the rig's agent, with two vCPUs\n".utf8)
+            let usage = Array("usage: demux-conformance [--death] DOMID, or --read DOMID PORT SIZE\nDOMID: a running HVM guest of the rig's agent, with two vCPUs\n".utf8)
             _ = write(2, usage, usage.count)
             exit(2)
         }

@@ -329,7 +329,7 @@ static void pci_function(const struct window *ports, u32 id)
 // ---------------------------------------------------------------- both vCPUs at once
 static const struct window scratch_ports = { "Scratch ports", 0, 0x500 }, scratch_memory = { "Scratch memory", 1, 0xfed80000 },
                            c_ports = { "C ports", 0, 0x540 }, c_memory = { "C memory", 1, 0xfed90000 };
-enum { ROUNDS = 2000 };
+enum { ROUNDS = 500 };
 static volatile u32 phase, finished[2], wrong[2], wrong_got[2], wrong_wanted[2];
 
 // vCPU 0 has the lower 8 bytes of the memory, vCPU 1 the upper ones; each must see only what it wrote.

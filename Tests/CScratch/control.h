@@ -15,6 +15,7 @@ struct control {
     int socket; // -1 once the coordinator has closed its end
     uint32_t next_id;
     phase phase;
+    bool single_accesses; // do not say that requests with a buffer in guest memory are understood
     struct server *server;
     dmx_packet packet; // the packet that is being looked at
     dmx_json body;     // the same, as JSON

@@ -54,7 +54,13 @@ static int run(void) {
     return 0;
 }
 
-int main(void) {
+int main(int count, char **arguments) {
+    if (count == 2 && strcmp(arguments[1], "--single-accesses") == 0) {
+        connection.single_accesses = true;
+    } else if (count > 1) {
+        fprintf(stderr, "demux-c-scratch: the argument '%s' is not known; there is only --single-accesses\n", arguments[1]);
+        return 2;
+    }
     device.modified = tell_modified;
     device.malformed = tell_malformed;
     device.context = &connection;

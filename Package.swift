@@ -69,6 +69,10 @@ let package = Package(
         .testTarget(
             name: "CEmulatorHeaderTests", dependencies: ["CEmulatorHeader", "CIoreq", "CLinux", "EmulatorProtocol", "Host", "Platform"]),
 
+        // Emulators that misbehave in one way each, and one that answers late, for the process tests.
+        .executableTarget(
+            name: "demux-test-emulator", dependencies: ["EmulatorKit", "EmulatorProtocol", "Host", "Platform"], path: "Tests/TestEmulator"),
+
         .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
         .testTarget(name: "HostTests", dependencies: ["Host"]),
         .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol"]),
@@ -82,7 +86,10 @@ let package = Package(
         // Real child processes on LocalHost.
         .testTarget(
             name: "ProcessTests",
-            dependencies: ["Coordinator", "LocalHost", "demux", "demux-dm", "demux-scratch", "demux-debug", "demux-c-scratch"]),
+            dependencies: [
+                "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
+                "demux-scratch", "demux-debug", "demux-c-scratch", "demux-test-emulator", .product(name: "Logging", package: "swift-log"),
+            ]),
     ],
     swiftLanguageModes: [.v6]
 )

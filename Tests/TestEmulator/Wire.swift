@@ -1,0 +1,93 @@
+import EmulatorProtocol
+import Glibc
+import Host
+import Platform
+
+/// The emulator protocol by hand, so that a test can break it at any place.
+final class Wire {
+    let socket = MessageSocket(adopting: OwnedDescriptor(adopting: 3))
+    private var nextID: UInt32 = 1
+    private(set) var attach: Attach?
+    private(set) var bag = DescriptorBag()
+
+    /// Sends, and does not look whether it arrived.
+    func say(_ message: Message, re: UInt32? = nil) {
+        let id = re == nil ? nextID : nil
+        nextID &+= 1
+        raw(Packet(message, id: id, re: re).encoded())
+    }
+
+    func raw(_ bytes: [UInt8]) { try? socket.send(bytes) }
+
+    /// The next packet; exits when the coordinator has closed the connection.
+    func hear() -> Packet {
+        while true {
+            guard let received = try? socket.receive() else { continue }
+            switch received {
+            case .message(let bytes, let descriptors):
+                guard let packet = try? Packet.decoded(bytes) else { continue }
+                if case .attach(let attach) = packet.body { (self.attach, bag) = (attach, descriptors) }
+                return packet
+            case .nothing: continue
+            case .closed: exit(1)
+            }
+        }
+    }
+
+    /// Says something and waits for what comes next.
+    @discardableResult
+    func ask(_ message: Message) -> Packet {
+        say(message)
+        return hear()
+    }
+
+    @discardableResult
+    func hello(modes: [AttachMode] = [.isolated], versions: [Int] = [1], capabilities: [String] = []) -> Packet {
+        ask(.hello(Hello(versions: versions, name: "test", modes: modes, capabilities: capabilities)))
+    }
+
+    @discardableResult
+    func claim(ports first: UInt64, _ last: UInt64) -> Packet {
+        guard let low = UInt16(exactly: first), let high = UInt16(exactly: last), let range = PortRange(first: low, last: high) else { exit(90) }
+        return ask(.claim(Claim(.ports(range), label: "test")))
+    }
+
+    /// Says ready, takes its answer, and gives the number of `start`.
+    func ready() -> UInt32 {
+        say(.ready)
+        while true {
+            let packet = hear()
+            if case .start = packet.body { return packet.id ?? 0 }
+        }
+    }
+
+    /// All of the start with one claim, up to serving.
+    func start(ports first: UInt64 = 0x700, _ last: UInt64 = 0x70f, capabilities: [String] = []) -> EventFDChannel {
+        hello(capabilities: capabilities)
+        claim(ports: first, last)
+        let channel = channel()
+        say(.ok(Reply()), re: ready())
+        return channel
+    }
+
+    /// The pages and doorbells that came with `attach`.
+    func channel() -> EventFDChannel {
+        _ = bag.take()
+        guard let attach, let slots = bag.take(), let kick = bag.take(), let done = bag.take(),
+            let page = try? SharedMemory(adopting: slots, length: SlotPage.length, what: "slots"),
+            let channel = try? EventFDChannel(slots: page, ring: nil, kick: EventFD(adopting: kick), done: EventFD(adopting: done), vcpuCount: attach.vcpus)
+        else { exit(91) }
+        return channel
+    }
+
+    /// Answers `quit` and exits in order; everything else is passed over.
+    func untilQuit() -> Never {
+        while true {
+            let packet = hear()
+            if case .quit = packet.body {
+                say(.ok(Reply()), re: packet.id)
+                exit(0)
+            }
+        }
+    }
+}

@@ -70,12 +70,13 @@ final class LocalServer: @unchecked Sendable {
         return true
     }
 
-    /// Fills the vCPU's slot and rings, as ioreq_send does. What was wrong with the slot when it does not take it.
-    func send(_ request: IORequest, vcpu: Int) -> String? {
+    /// Fills the vCPU's slot, as ioreq_send does before it notifies: to be called under the host's lock, so that a server that
+    /// is disabled (for which Xen pauses the domain) has every request that was routed to it in its slots. The caller rings.
+    /// - Returns: what was wrong with the slot when it does not take it.
+    func fill(_ request: IORequest, vcpu: Int) -> String? {
         let port = slots.remotePort(vcpu)
         guard port == ports[vcpu] else { return "the device model has set a bad event channel \(port), not \(ports[vcpu])" }
         guard slots.submit(vcpu, request) else { return "the device model has set a bad state \(slots.rawState(vcpu))" }
-        kick.ring()
         return nil
     }
 

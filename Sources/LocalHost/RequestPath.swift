@@ -36,15 +36,22 @@ extension LocalHost {
         {
             return Completion(value: request.data, count: 1)
         }
-        guard let target = table.withLock({ $0.select(request) }) else { return unclaimed(request) }
-        if let mistake = target.server.send(target.request, vcpu: vcpu) {
+        var mistake: String?
+        let chosen = table.withLock { table -> LocalServer? in
+            guard let target = table.select(request) else { return nil }
+            mistake = target.server.fill(target.request, vcpu: vcpu)
+            return target.server
+        }
+        guard let server = chosen else { return unclaimed(request) }
+        if let mistake {
             // Xen takes this for a failed emulation: a plain port access ends the domain, anything else faults in the guest.
-            let reason = "\(target.server.id), vCPU \(vcpu): \(mistake)"
+            let reason = "\(server.id), vCPU \(vcpu): \(mistake)"
             guard request.kind == .portIO, !request.dataIsPointer else { throw .fault(reason) }
             crash(reason)
             throw ending
         }
-        let data = try answer(from: target.server, vcpu: vcpu, spins: spins)
+        server.kick.ring()
+        let data = try answer(from: server, vcpu: vcpu, spins: spins)
         let reads = request.direction == .read && !request.dataIsPointer
         return Completion(value: reads ? data & request.allOnes : request.data, count: request.count)
     }
@@ -55,7 +62,8 @@ extension LocalHost {
         try checkRunning()
         let request = IORequest(kind: .invalidate, direction: .write, address: 0, data: .max, size: 4, count: 0)
         // One whose slot is in disorder is left out, as Xen leaves it out.
-        let asked = table.withLock { $0.enabled }.filter { $0.send(request, vcpu: vcpu) == nil }
+        let asked = table.withLock { table in table.enabled.filter { $0.fill(request, vcpu: vcpu) == nil } }
+        for server in asked { server.kick.ring() }
         for server in asked { _ = try answer(from: server, vcpu: vcpu, spins: 0) }
     }
 

@@ -6,21 +6,37 @@ import Synchronization
 
 /// What the vCPUs of a guest without Xen do: there is no CPU yet that would run the guest's own code, so a script makes its accesses.
 final class GuestProgram {
-    /// Set by `stop`, looked at between two accesses.
-    private let stopping: StopFlag
-    private let threads: [pthread_t]
-    private let finished: OwnedDescriptor
-    private let loop: EventLoop
+    /// What became of the program once every vCPU had ended.
+    struct Outcome {
+        var vcpus: Int
+        /// Requests that emulators were asked to serve.
+        var accesses: Int
+        /// Values that were read and compared.
+        var checked: Int
+        /// vCPUs that read a wrong value or lost the guest under them.
+        var mistakes: Int
+        /// Whether the vCPUs ended because they were told to.
+        var wasStopped: Bool
+    }
 
-    private final class StopFlag: Sendable {
-        let raised = Atomic<Bool>(false)
+    /// What the vCPUs' threads share with the loop's.
+    private final class Shared: Sendable {
+        /// Looked at between two rounds.
+        let stopping = Atomic<Bool>(false)
+        let accesses = Atomic<Int>(0)
+        let checked = Atomic<Int>(0)
         let mistakes = Atomic<Int>(0)
     }
 
-    /// Starts a program by its name.
-    /// - Parameter ended: called on the loop once every vCPU has ended by itself: nil when every value was right, otherwise what was wrong.
+    private let shared = Shared()
+    private let finished: OwnedDescriptor
+    private let loop: EventLoop
+    private var isStopped = false
+
+    /// Starts a program by its name; nil for the one that does nothing.
+    /// - Parameter ended: called on the loop once every vCPU has ended: by itself, which is a mistake of the devices', or after `stop`.
     static func start(
-        _ name: String, host: LocalHost, loop: EventLoop, ended: @escaping (String?) -> Void
+        _ name: String, host: LocalHost, loop: EventLoop, ended: @escaping (Outcome) -> Void
     ) throws(SystemError) -> GuestProgram? {
         switch name {
         case "idle": return nil
@@ -30,48 +46,60 @@ final class GuestProgram {
         }
     }
 
-    private init(host: LocalHost, loop: EventLoop, ended: @escaping (String?) -> Void) throws(SystemError) {
+    private init(host: LocalHost, loop: EventLoop, ended: @escaping (Outcome) -> Void) throws(SystemError) {
         self.loop = loop
-        let flag = StopFlag()
-        stopping = flag
+        let shared = shared
         let (readEnd, writeEnd) = try Files.pipe()
         finished = OwnedDescriptor(adopting: readEnd)
         let count = (try? host.vcpuCount()) ?? 1
-        var started: [pthread_t] = []
+        var started = 0
         for index in 0..<count {
             guard let id = VCPUID(index), let vcpu = host.vcpu(id) else { continue }
-            if let thread = Self.spawn({
-                if let mistake = DemoScript(vcpu: vcpu, index: index).run(until: { flag.raised.load(ordering: .relaxed) }) {
+            let runs = Self.spawn {
+                var script = DemoScript(vcpu: vcpu, index: index)
+                if let mistake = script.run(until: { shared.stopping.load(ordering: .relaxed) }) {
                     StandardError.line("demux: guest vCPU \(index): \(mistake)")
-                    flag.mistakes.add(1, ordering: .relaxed)
+                    shared.mistakes.add(1, ordering: .relaxed)
+                    // One wrong value ends the guest: the others have nothing to add.
+                    shared.stopping.store(true, ordering: .relaxed)
                 }
+                shared.accesses.add(script.accesses, ordering: .relaxed)
+                shared.checked.add(script.checked, ordering: .relaxed)
                 var byte: UInt8 = 1
                 _ = write(writeEnd, &byte, 1)
-            }) {
-                started.append(thread)
             }
+            if runs { started += 1 }
         }
-        threads = started
-        var left = started.count
-        try loop.watch(readEnd, for: .readable) { _ in
+        var left = started
+        try loop.watch(readEnd, for: .readable) { [unowned self] _ in
             var bytes = [UInt8](repeating: 0, count: 128)
             left -= max(0, read(readEnd, &bytes, bytes.count))
             guard left <= 0 else { return }
             loop.forget(readEnd)
-            let mistakes = flag.mistakes.load(ordering: .relaxed)
-            ended(mistakes == 0 ? nil : "\(mistakes) of the guest's vCPUs read a wrong value")
+            close(writeEnd)
+            ended(
+                Outcome(
+                    vcpus: started, accesses: shared.accesses.load(ordering: .relaxed), checked: shared.checked.load(ordering: .relaxed),
+                    mistakes: shared.mistakes.load(ordering: .relaxed), wasStopped: self.isStopped))
         }
     }
 
-    /// Ends the vCPUs; the guest must be freed from its last access by whoever serves it, or by its destruction.
+    /// Has the vCPUs end after their present round. One whose access nobody answers ends when the guest is destroyed.
     func stop() {
-        stopping.raised.store(true, ordering: .relaxed)
-        loop.forget(finished.raw)
+        isStopped = true
+        shared.stopping.store(true, ordering: .relaxed)
     }
 
-    private final class Work { let body: @Sendable () -> Void; init(_ body: @escaping @Sendable () -> Void) { self.body = body } }
+    /// Takes no more notice of the vCPUs: `ended` is not called any more.
+    func abandon() { loop.forget(finished.raw) }
 
-    private static func spawn(_ body: @escaping @Sendable () -> Void) -> pthread_t? {
+    private final class Work {
+        let body: @Sendable () -> Void
+        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    }
+
+    /// Runs `body` on a thread of its own; false when there could be none.
+    private static func spawn(_ body: @escaping @Sendable () -> Void) -> Bool {
         var thread = pthread_t()
         let work = Unmanaged.passRetained(Work(body))
         let code = pthread_create(&thread, nil, { pointer in
@@ -81,57 +109,9 @@ final class GuestProgram {
         }, work.toOpaque())
         if code != 0 {
             work.release()
-            return nil
+            return false
         }
         pthread_detach(thread)
-        return thread
-    }
-}
-
-/// The demo's accesses: each value that is written is read back and compared, and a line is printed now and then.
-struct DemoScript {
-    let vcpu: LocalVCPU
-    let index: Int
-    /// Where the demo's specification puts its register files: the Swift Scratch's and the C device's.
-    private static let portBases: [UInt16] = [0x500, 0x540]
-    private static let windows: [UInt64] = [0xfed8_0000, 0xfed9_0000]
-
-    init(vcpu: LocalVCPU, index: Int) {
-        self.vcpu = vcpu
-        self.index = index
-    }
-
-    /// Runs until told to stop; gives what was wrong, nil when nothing was.
-    func run(until stop: () -> Bool) -> String? {
-        var round: UInt64 = 0
-        do {
-            try say("guest: vCPU \(index) is up\n")
-            while !stop() {
-                round &+= 1
-                for base in Self.portBases {
-                    let port = base + UInt16(index % 2 * 8)
-                    let value = round &* 0x9e37_79b9 & 0xffff_ffff
-                    try vcpu.write(port: port, size: 4, value: value)
-                    let back = try vcpu.read(port: port, size: 4)
-                    guard back == value else { return "port \(Hex.string(port)) gave \(Hex.string(back)), not \(Hex.string(value))" }
-                }
-                for window in Self.windows {
-                    let address = GuestAddress(window + 0x100 + UInt64(index % 2 * 64))
-                    try vcpu.writeMemory(address, size: 8, value: round)
-                    let back = try vcpu.readMemory(address, size: 8)
-                    guard back == round else { return "\(address) gave \(Hex.string(back)), not \(Hex.string(round))" }
-                }
-                if round % 200 == 0 { try say("guest: vCPU \(index) has checked \(round * 4) values\n") }
-                usleep(2000)
-            }
-        } catch {
-            // The guest was destroyed under us: that is how it ends.
-            return stop() ? nil : "\(error)"
-        }
-        return nil
-    }
-
-    private func say(_ text: String) throws {
-        for byte in text.utf8 { try vcpu.write(port: 0xe9, size: 1, value: UInt64(byte)) }
+        return true
     }
 }

@@ -9,6 +9,9 @@ import Specification
 
 /// A guest without Xen: the coordinator with LocalHost in its own process and the emulators as real ones.
 enum LocalGuestProcess {
+    /// How long the guest's program may take to its end once it is told to.
+    private static let guestLimit = Duration.seconds(3)
+
     /// Serves until it is told to stop (SIGTERM, SIGINT, `demux stop`) or its guest program ends.
     /// - Returns: the exit status.
     static func run(domain: DomainID, logger: Logger) throws -> CInt {
@@ -24,11 +27,38 @@ enum LocalGuestProcess {
         let coordinator = try Coordinator(loop: loop, host: host, specification: specification, settings: settings, logger: logger)
         var status: CInt = 0
         var stopping = false
+        var program: GuestProgram?
+        var closing = false
+        func shutDown() {
+            guard !closing else { return }
+            closing = true
+            program?.abandon()
+            coordinator.shutDown { loop.stop() }
+        }
         func stop(_ code: CInt) {
             guard !stopping else { return }
             stopping = true
             status = code
-            coordinator.shutDown { loop.stop() }
+            guard let program else { return shutDown() }
+            // The guest ends before its devices do: an emulator that goes away under an access would make it read all-ones.
+            program.stop()
+            loop.after(guestLimit) {
+                guard !closing else { return }
+                coordinator.logBook.note(.error, "the guest's program did not end: an access of its is not answered")
+                status = 1
+                shutDown()
+            }
+        }
+        func programEnded(_ outcome: GuestProgram.Outcome) {
+            let served = coordinator.status.emulators.reduce(0) { $0 + ($1.counters[Counter.requests.name] ?? 0) }
+            coordinator.logBook.note(
+                outcome.mistakes == 0 ? .info : .error,
+                "the guest's program ended: \(specification.emulators.count) emulators served \(served) of \(outcome.accesses) requests on "
+                    + "\(outcome.vcpus) vCPUs, \(outcome.checked) values checked, "
+                    + (outcome.mistakes == 0 ? "every one right" : "\(outcome.mistakes) vCPUs met a wrong one"))
+            if outcome.mistakes > 0 { status = 1 }
+            stopping = true
+            shutDown()
         }
         try loop.watch(signals.descriptor.raw, for: .readable) { _ in
             while let number = signals.next() {
@@ -39,14 +69,11 @@ enum LocalGuestProcess {
         coordinator.stopRequested = { stop(0) }
         try coordinator.reserveServers()
         try coordinator.openControl()
-        var program: GuestProgram?
         coordinator.startEmulators { reasons in
             guard let reasons else {
                 coordinator.logBook.note(.info, "guest \(settings.guestName) runs: \(specification.emulators.count) emulators serve it")
                 do {
-                    program = try GuestProgram.start(specification.local.program, host: host, loop: loop) { outcome in
-                        coordinator.logBook.note(outcome == nil ? .info : .error, outcome ?? "the guest's program ended: every value was right")
-                    }
+                    program = try GuestProgram.start(specification.local.program, host: host, loop: loop, ended: programEnded)
                 } catch {
                     StandardError.line("demux: \(error)")
                     stop(1)
@@ -57,7 +84,6 @@ enum LocalGuestProcess {
             stop(1)
         }
         try loop.run()
-        program?.stop()
         host.destroyDomain()
         return status
     }

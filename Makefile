@@ -1,0 +1,76 @@
+# The two commands of the README: `make demo` and `make test`. Both install what they need from Debian, Swift itself excepted.
+SWIFT ?= swift
+PREFIX ?= /usr/local
+DESTDIR ?=
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+RELEASE := .build-release
+BIN := $(RELEASE)/release
+STAGE := $(RELEASE)/stage
+# A static Swift runtime: dom0, where these programs run, has none.
+RELEASE_BUILD := $(SWIFT) build -c release --static-swift-stdlib --scratch-path $(RELEASE)
+
+BUILD_PACKAGES := git binutils libc6-dev libstdc++-12-dev zlib1g-dev libxen-dev libpixman-1-dev libvncserver-dev
+TEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 cpio e2fsprogs kmod gcc libc6-dev-i386 perl
+# Installed; then what only the tests and the benchmarks use.
+COMMAND := demux
+LIBEXEC_PROGRAMS := demux-dm demux-scratch demux-debug
+TEST_PROGRAMS := demux-example demux-c-scratch demux-conformance
+
+.PHONY: demo test test-full unit-test rig-test release stage install build-packages test-packages clean
+# One thing after another: two builds at once would wait for each other anyway, and the last runner's last line is to be the last.
+.NOTPARALLEL:
+
+# DEMO_SECONDS says how long (10).
+demo: build-packages release
+	@Tests/Demo/demo.sh $(BIN)
+
+# Ends with the closing line of the last runner, prove.
+test: test-packages unit-test rig-test
+
+# As `test`, with the counts that are too large for every day.
+test-full: export DEMUX_TEST_FULL = 1
+test-full: test
+
+unit-test: test-packages
+	$(SWIFT) build --build-tests
+	$(SWIFT) test --skip-build
+
+rig-test: test-packages stage
+	DEMUX_STAGE=$(CURDIR)/$(STAGE) prove --verbose Tests/XenRig/rig.t
+
+release:
+	$(RELEASE_BUILD)
+
+# What dom0 in the rig gets: the programs, without symbols.
+stage: release
+	@mkdir -p $(STAGE)/bin
+	@for program in $(COMMAND) $(LIBEXEC_PROGRAMS) $(TEST_PROGRAMS); do strip -o $(STAGE)/bin/$$program $(BIN)/$$program || exit 1; done
+
+# `demux` finds the others in ../libexec/demux, wherever that is.
+install: build-packages release
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/demux $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/doc/demux
+	install -s -m 755 $(BIN)/$(COMMAND) $(DESTDIR)$(PREFIX)/bin/
+	install -s -m 755 $(addprefix $(BIN)/,$(LIBEXEC_PROGRAMS)) $(DESTDIR)$(PREFIX)/libexec/demux/
+	install -m 644 Protocols/demux_emulator.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 $(wildcard README.md) LICENSE $(wildcard Protocols/*.md) $(DESTDIR)$(PREFIX)/share/doc/demux/
+
+build-packages:
+	@$(call ensure,$(BUILD_PACKAGES))
+
+test-packages:
+	@$(call ensure,$(TEST_PACKAGES))
+
+# Installs the Debian packages that are missing; silent when none is.
+define ensure
+missing=$$(for package in $(1); do dpkg-query -W -f '$${Status}\n' $$package 2>/dev/null | grep -q '^install ok installed' || echo $$package; done); \
+if [ -n "$$missing" ]; then \
+  echo "installing with apt-get:" $$missing; \
+  { $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } || \
+  { echo "could not install them: see above. (This is for Debian 12.)" >&2; exit 1; }; \
+fi; \
+command -v $(SWIFT) >/dev/null || { echo "$(SWIFT) is not on the PATH: install Swift 6.3 (swift.org) first" >&2; exit 1; }
+endef
+
+clean:
+	rm -rf .build $(RELEASE)

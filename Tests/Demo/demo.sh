@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# demo.sh BIN: a guest without Xen, served by three real emulator processes (demo.yaml), with a table of who serves what.
+# Ends by itself after DEMO_SECONDS (10). Exit status 0 only if every value that the guest read was right, every request was
+# served by one of the emulators, and nothing is left behind. BIN is the folder of the built programs.
+set -euo pipefail
+HERE=$(cd "$(dirname "$0")" && pwd)
+[ $# = 1 ] || { echo "usage: demo.sh BIN" >&2; exit 2; }
+BIN=$(cd "$1" && pwd)
+SECONDS_TO_RUN=${DEMO_SECONDS:-10}
+[[ $SECONDS_TO_RUN =~ ^[1-9][0-9]{0,4}$ ]] || { echo "demo: DEMO_SECONDS is '$SECONDS_TO_RUN', not a number of seconds from 1 to 99999" >&2; exit 2; }
+for program in demux demux-dm demux-scratch demux-debug demux-c-scratch; do
+  [ -x "$BIN/$program" ] || { echo "demo: $BIN has no $program: build it with 'make release'" >&2; exit 2; }
+done
+
+WORK=$(mktemp -d -t demux-demo.XXXXXX)
+export DEMUX_RUN_DIR=$WORK/run
+COORDINATOR=""
+demux() { "$BIN/demux" "$@"; }
+failed() {
+  echo "demo: FAILED: $*"
+  [ ! -s "$WORK/coordinator.log" ] || { echo "--- the coordinator's last words:"; tail -n 20 "$WORK/coordinator.log"; }
+  exit 1
+}
+# Reached with a coordinator that still runs only when something went wrong, or by Ctrl-C.
+clean_up() {
+  if [ -n "$COORDINATOR" ] && kill -0 "$COORDINATOR" 2>/dev/null; then
+    demux stop 1 >/dev/null 2>&1 || kill -TERM "$COORDINATOR" 2>/dev/null || true
+    wait "$COORDINATOR" 2>/dev/null || true
+  fi
+  rm -rf "$WORK"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+serving() { demux status 1 --json 2>/dev/null > "$WORK/status" && [ "$(grep -o '"state":"serving"' "$WORK/status" | wc -l)" = 3 ]; }
+
+echo "demo: a guest without Xen: 2 vCPUs, and three emulators that serve it, each a process of its own"
+demux run "$HERE/demo.yaml" --domid 1 > "$WORK/coordinator.log" 2>&1 &
+COORDINATOR=$!
+for ((waited = 0; waited < 300; waited++)); do             # half a minute, in case the machine is very busy
+  ! serving || break
+  kill -0 "$COORDINATOR" 2>/dev/null || failed "the coordinator ended at its start"
+  sleep 0.1
+done
+serving || failed "the emulators did not get ready"
+PIDS=$(grep -oE '"(pid|coordinatorPID)":[0-9]+' "$WORK/status" | cut -d: -f2)
+
+# On a terminal the table is redrawn in place until the guest ends; elsewhere it is printed three times.
+WATCH=""
+if [ -t 1 ]; then
+  demux status 1 --watch 2>/dev/null & WATCH=$!
+  sleep "$SECONDS_TO_RUN"
+else
+  for part in 1 2 3; do
+    sleep "$(((SECONDS_TO_RUN * part) / 3 - (SECONDS_TO_RUN * (part - 1)) / 3))"
+    echo; demux status 1 || failed "'demux status' failed"
+  done
+fi
+demux logs 1 --lines 12 > "$WORK/guest.log" || failed "'demux logs' failed"
+demux stop 1 > "$WORK/stop.log" 2>&1 || failed "'demux stop' failed: $(cat "$WORK/stop.log")"
+[ -z "$WATCH" ] || wait "$WATCH" || true
+status=0; wait "$COORDINATOR" || status=$?
+echo; echo "demo: the last lines of 'demux logs':"; cat "$WORK/guest.log"; echo
+
+[ "$status" = 0 ] || failed "the coordinator ended with status $status"
+END=$(grep -oE '[0-9]+ emulators served [0-9]+ of [0-9]+ requests on [0-9]+ vCPUs, [0-9]+ values checked, every one right' "$WORK/coordinator.log") ||
+  failed "the guest did not say that every value was right"
+read -r EMULATORS _ _ SERVED _ MADE _ _ VCPUS _ <<< "$END"
+[ "$SERVED" = "$MADE" ] && [ "$SERVED" -gt 0 ] || failed "the guest made $MADE requests, and the emulators served $SERVED"
+for vcpu in 0 1; do
+  grep -q "guest: vCPU $vcpu is up" "$WORK/coordinator.log" || failed "nothing that vCPU $vcpu printed came out through Debug"
+done
+for pid in $PIDS; do [ ! -e "/proc/$pid" ] || failed "process $pid is left behind: $(tr '\0' ' ' < "/proc/$pid/cmdline")"; done
+LEFT=$(find "$DEMUX_RUN_DIR" -mindepth 1 2>/dev/null || true)
+[ -z "$LEFT" ] || failed "files are left behind: $LEFT"
+echo "demo: finished: $EMULATORS emulators served $SERVED requests on $VCPUS vCPUs, every value right"

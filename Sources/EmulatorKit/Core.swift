@@ -146,8 +146,11 @@ struct Core: ~Copyable {
     /// Whether a slot is READY or the ring holds something; for spinning.
     @usableFromInline
     func somethingWaits() -> Bool {
-        guard run == .running else { return false }
-        for slot in 0..<vcpus where slots.state(slot) == .ready { return true }
+        var slot = 0
+        while slot < vcpus {
+            if slots.isReady(slot) { return true }
+            slot &+= 1
+        }
         return (ring?.waiting ?? 0) > 0
     }
 

@@ -13,13 +13,17 @@ struct SpinBudget {
     @usableFromInline
     init(limit: Duration) { self.limit = limit.clampedNanoseconds }
 
-    /// The next request came this long after the last one was served.
+    /// A request came while the loop looked for it.
     @usableFromInline
-    mutating func learn(gap: UInt64) {
+    mutating func found() { nanoseconds = min(limit, nanoseconds &* 2) }
+
+    /// The loop slept, and the next request came this long after the last one was served.
+    @usableFromInline
+    mutating func slept(gap: UInt64) {
         if gap <= limit {
-            nanoseconds = min(limit, max(Self.least, max(nanoseconds &* 2, gap &* 2)))
+            nanoseconds = min(limit, max(Self.least, max(nanoseconds, gap &* 2)))
         } else {
-            // One long gap in a busy time halves it; a second and third end it.
+            // One long gap in a busy time halves it; a few more, or a very long one, end it.
             nanoseconds = nanoseconds > Self.least && gap < limit &* 16 ? nanoseconds / 2 : 0
         }
     }
@@ -86,25 +90,28 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
         pump()
         tellChanges()
         if core.pointee.isStopped { return }
-        let idleSince = EventLoop.now()
-        if block, rounds < 64, spin.nanoseconds > 0, core.pointee.spin(until: idleSince &+ spin.nanoseconds) {
-            // Found without a system call. The notification stays pending: one wake-up too many, later.
-            rounds &+= 1
-            spin.learn(gap: EventLoop.now() &- idleSince)
-            core.pointee.lookAtAll()
-            return pump()
+        let spent = spin.nanoseconds
+        if block {
+            // Found without a system call. The notification stays pending: one wake-up too many, later. However fast requests
+            // come, the descriptors get a look now and then.
+            while rounds < 256, spin.nanoseconds > 0, core.pointee.spin(for: spin.nanoseconds) {
+                rounds &+= 1
+                spin.found()
+                core.pointee.lookAtAll()
+                pump()
+            }
         }
-        // After 64 rounds of spinning the descriptors get a look, however fast requests come.
-        let sleep = block && rounds < 64 && !core.pointee.mustNotSleep
+        let sleeps = block && rounds < 256 && !core.pointee.mustNotSleep
         rounds = 0
-        let ready = core.pointee.wait(channel: channel.waitDescriptor, block: sleep)
+        let idleSince = EventLoop.now()
+        let ready = core.pointee.wait(channel: channel.waitDescriptor, block: sleeps)
         if ready.channel {
             let rung = channel.acknowledge()
             if let named = channel.named { core.pointee.lookAt(named) } else { core.pointee.lookAtAll() }
             let before = core.pointee.progress
             pump()
             core.pointee.countWakeup(spurious: !rung || core.pointee.progress == before)
-            if core.pointee.progress != before { spin.learn(gap: core.pointee.lastWake &- idleSince) }
+            if sleeps && core.pointee.progress != before { spin.slept(gap: core.pointee.lastWake &- idleSince &+ spent) }
         }
         if ready.control { core.pointee.readControl() }
         tellEvents()
@@ -139,16 +146,21 @@ extension Core {
     /// Whether something is to be done that no descriptor will tell of.
     @usableFromInline var mustNotSleep: Bool { control.hasStash || !runnable.isEmpty && run != .paused }
 
-    /// Looks for a request without sleeping. True when one came.
+    /// Looks for a request without sleeping. True when one came. The clock is not read while requests come at once.
     @usableFromInline
-    mutating func spin(until deadline: UInt64) -> Bool {
+    mutating func spin(for nanoseconds: UInt64) -> Bool {
         guard run == .running else { return false }
+        var deadline: UInt64?
         while true {
-            for _ in 0..<16 {
+            var looks = 0
+            while looks < 16 {
                 if somethingWaits() { return true }
                 demux_cpu_relax()
+                looks &+= 1
             }
-            if EventLoop.now() >= deadline { return false }
+            let now = EventLoop.now()
+            if let deadline, now >= deadline { return false }
+            if deadline == nil { deadline = now &+ nanoseconds }
         }
     }
 

@@ -26,7 +26,7 @@ public struct BufferedEntry: Equatable, Sendable {
 /// The pointers live in shared memory: neither side believes more of them than that their difference is 0 to 511.
 public struct BufferedRing: @unchecked Sendable {
     // Sendable: as for SlotPage.
-    private let ring: UnsafeMutablePointer<demux_ring>
+    @usableFromInline let ring: UnsafeMutablePointer<demux_ring>
     /// How many entries it holds.
     public static let capacity = UInt32(DEMUX_RING_ENTRIES)
 
@@ -35,12 +35,14 @@ public struct BufferedRing: @unchecked Sendable {
         ring = page.bindMemory(to: demux_ring.self, capacity: 1)
     }
 
-    private func pointers() -> (read: UInt32, write: UInt32) {
+    @inlinable
+    func pointers() -> (read: UInt32, write: UInt32) {
         let both = demux_ring_pointers(ring)
         return (UInt32(truncatingIfNeeded: both), UInt32(truncatingIfNeeded: both >> 32))
     }
 
     /// Entries waiting, 0 to 511. A difference that the protocol does not allow counts as an empty ring.
+    @inlinable
     public var waiting: UInt32 {
         let (read, write) = pointers()
         let difference = write &- read

@@ -16,7 +16,7 @@ public struct CounterPage: @unchecked Sendable {
     public static let magic: UInt64 = 0x3130_544e_4358_4d44
     /// Length of the page in bytes.
     public static let length = 4096
-    private let words: UnsafeMutablePointer<UInt64>
+    @usableFromInline let words: UnsafeMutablePointer<UInt64>
 
     /// - Parameter page: 4096 bytes, aligned to 8.
     public init(page: UnsafeMutableRawPointer) { words = page.bindMemory(to: UInt64.self, capacity: Self.length / 8) }
@@ -27,6 +27,7 @@ public struct CounterPage: @unchecked Sendable {
         words[1] = UInt64(Counter.allCases.count)
     }
 
+    @inlinable
     public func add(_ counter: Counter, _ amount: UInt64 = 1) { demux_counter_add(words + 2 + counter.rawValue, amount) }
     public func read(_ counter: Counter) -> UInt64 { demux_counter_read(words + 2 + counter.rawValue) }
 }

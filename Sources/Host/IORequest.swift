@@ -51,6 +51,7 @@ public struct IORequest: Equatable, Sendable {
         self.backwards = backwards
     }
 
+    @inlinable
     init(copying slot: UnsafePointer<demux_ioreq>, bits: UInt8) {
         address = slot.pointee.addr
         data = slot.pointee.data

@@ -9,21 +9,27 @@ public struct SlotPage: @unchecked Sendable {
     // Sendable: the page is shared between processes by nature; every move on it is atomic and ordered.
     /// Length of the page in bytes.
     public static let length = Int(DEMUX_PAGE_SIZE)
-    private let slots: UnsafeMutablePointer<demux_ioreq>
+    @usableFromInline let slots: UnsafeMutablePointer<demux_ioreq>
 
     /// - Parameter page: 4096 bytes, page-aligned, mapped for reading and writing.
     public init(page: UnsafeMutableRawPointer) {
         slots = page.bindMemory(to: demux_ioreq.self, capacity: Int(DEMUX_SLOTS_PER_PAGE))
     }
 
-    private func slot(_ index: Int) -> UnsafeMutablePointer<demux_ioreq> {
+    @inlinable
+    func slot(_ index: Int) -> UnsafeMutablePointer<demux_ioreq> {
         slots + (index & (Int(DEMUX_SLOTS_PER_PAGE) - 1))
     }
 
     /// The state of a slot, with acquire order; nil for a value that is none of the four.
+    @inlinable
     public func state(_ index: Int) -> IORequest.State? {
         IORequest.State(rawValue: demux_slot_bits(slot(index)) & UInt8(DEMUX_BITS_STATE))
     }
+
+    /// Whether a request waits in a slot, with acquire order.
+    @inlinable
+    public func isReady(_ index: Int) -> Bool { demux_slot_bits(slot(index)) & UInt8(DEMUX_BITS_STATE) == UInt8(DEMUX_STATE_READY) }
 
     /// The event channel of Xen's end for this vCPU; valid only once the server has been enabled.
     public func remotePort(_ index: Int) -> UInt32 { slot(index).pointee.vp_eport }
@@ -31,6 +37,7 @@ public struct SlotPage: @unchecked Sendable {
     // MARK: the emulator's side
 
     /// Takes a READY request: moves it to INPROCESS and copies it. Nil when the slot is not READY.
+    @inlinable
     public func take(_ index: Int) -> IORequest? {
         let slot = slot(index)
         guard demux_slot_move(slot, UInt8(DEMUX_STATE_READY), UInt8(DEMUX_STATE_INPROCESS)) else { return nil }
@@ -45,6 +52,7 @@ public struct SlotPage: @unchecked Sendable {
 
     /// Answers an INPROCESS request: writes only `data`, then IORESP_READY with release order. The caller notifies.
     /// - Returns: false when the slot was no longer INPROCESS (the host has taken it back); nothing is moved then.
+    @inlinable
     @discardableResult
     public func complete(_ index: Int, data: UInt64) -> Bool {
         let slot = slot(index)

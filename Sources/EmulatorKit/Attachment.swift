@@ -10,6 +10,7 @@ final class Attachment {
     let control: ControlConnection
     let counters: CounterPage
     private let counterMapping: Mapping
+    private let uncounted: UnsafeMutableRawPointer?
     /// A direct emulator's own way to the guest.
     var guest: (any DirectGuest)?
     /// The guest's memory; nil when this emulator has no access to it.
@@ -29,12 +30,25 @@ final class Attachment {
         } catch {
             throw SetupError(error)
         }
-        self.counters = CounterPage(page: counterMapping.base)
+        let page = CounterPage(page: counterMapping.base)
+        guard page.hasHeader else {
+            throw SetupError("accept", "the counters page", reason: "it does not begin with its magic", remedy: "this is a fault of the coordinator's")
+        }
+        // An older coordinator has no place for the newer counters; what is counted then goes to a page that nobody reads.
+        if page.count < UInt64(Counter.allCases.count) {
+            let own = UnsafeMutableRawPointer.allocate(byteCount: CounterPage.length, alignment: 8)
+            own.initializeMemory(as: UInt8.self, repeating: 0, count: CounterPage.length)
+            (uncounted, self.counters) = (own, CounterPage(page: own))
+        } else {
+            (uncounted, self.counters) = (nil, page)
+        }
         self.attach = attach
         self.domain = domain
         self.server = server
         self.control = control
     }
+
+    deinit { uncounted?.deallocate() }
 
     /// Asks the coordinator for the guest's memory, unless the emulator reaches it by itself. A refusal is not an
     /// error: most devices never touch it.

@@ -35,8 +35,8 @@ final class ControlConnection {
     init(adopting descriptor: consuming OwnedDescriptor) throws(SystemError) {
         try descriptor.setNonBlocking(true)
         socket = MessageSocket(adopting: descriptor)
-        // A hundred lines at once and ten a second from the emulator; guests' own lines ten times that.
-        limits = [RateLimit(burst: 100, interval: 100_000_000), RateLimit(burst: 1000, interval: 10_000_000)]
+        // A hundred lines at once and ten a second from the emulator. A guest's own lines: what the coordinator takes at most.
+        limits = [RateLimit(burst: 100, interval: 100_000_000), RateLimit(burst: 400, interval: 10_000_000)]
     }
 
     var descriptor: CInt { socket.descriptor.raw }
@@ -117,7 +117,11 @@ final class ControlConnection {
             let received: MessageSocket.Received
             do { received = try socket.receive() } catch {
                 // Too long or too many descriptors: the packet is gone, the connection is sound. Anything else ends it.
-                if error.code != 0 { close() }
+                if error.code == 0 {
+                    send(Packet(.error(Refusal(.malformed, asked: "a packet", message: error.reason))))
+                } else {
+                    close()
+                }
                 continue
             }
             switch received {
@@ -127,6 +131,7 @@ final class ControlConnection {
                 do {
                     return Incoming(packet: try Packet.decoded(bytes), descriptors: descriptors)
                 } catch {
+                    guard !error.isAnswer else { continue }
                     let refusal = Refusal(error.unsupported ? .unsupported : .malformed, asked: "a packet", message: error.reason)
                     send(Packet(.error(refusal), re: error.id))
                 }

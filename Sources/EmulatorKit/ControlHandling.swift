@@ -13,28 +13,15 @@ extension Core {
         }
         switch packet.body {
         case .start: reply(packet.id)
-        case .pause:
-            // Answered by `settle` once what was taken is finished.
-            if run == .running || run == .pausing {
-                run = .pausing
-                pauseID = packet.id
-            } else {
-                reply(packet.id)
-            }
-        case .resume:
-            if run == .pausing || run == .paused {
-                if run == .pausing { reply(pauseID) }
-                run = .running
-                pauseID = nil
-                lookAtAll()
-                resumed = true
-            }
-            reply(packet.id)
+        case .pause, .resume:
+            guard run != .stopped else { return refuse(packet, .order, "nothing is served yet") }
+            setPaused(packet)
         case .vcpu(let change):
             guard (0..<VCPUID.limit).contains(change.vcpu) else {
                 return refuse(packet, .invalid, "there are vCPUs 0 to \(VCPUID.limit - 1)")
             }
-            // Every slot of the page is served whether its vCPU is there or not: nothing to change.
+            // A slot that was in use once stays so: its vCPU may come back.
+            if change.change == .added { vcpus = max(vcpus, change.vcpu + 1) }
             lookAtAll()
             reply(packet.id)
         case .dirtyLogging(let logging):
@@ -47,6 +34,26 @@ extension Core {
         case .ok: break
         default: refuse(packet, .unsupported, "an emulator is not asked that")
         }
+    }
+
+    private mutating func setPaused(_ packet: Packet) {
+        let wished = packet.body == .pause
+        switch (run, wished) {
+        case (.running, true), (.pausing, true):
+            // Answered once what was taken is finished.
+            if run == .pausing { reply(pauseID) }
+            run = .pausing
+            pauseID = packet.id
+            return
+        case (.pausing, false), (.paused, false):
+            if run == .pausing { reply(pauseID) }
+            run = .running
+            pauseID = nil
+            lookAtAll()
+            resumed = true
+        default: break
+        }
+        reply(packet.id)
     }
 
     func reply(_ id: UInt32?) {
@@ -62,7 +69,7 @@ extension Core {
     @usableFromInline
     mutating func readControl() {
         control.flush()
-        while run != .quitting, let incoming = control.receive() { handle(incoming) }
+        while let incoming = control.receive() { handle(incoming) }
         if control.isClosed && !toldClosed {
             toldClosed = true
             abandonRemaps()
@@ -80,7 +87,7 @@ extension Core {
             run = .paused
             return .paused
         }
-        if run == .quitting && !toldStopping {
+        if run == .quitting && busy == 0 && !toldStopping {
             toldStopping = true
             return .stopping
         }

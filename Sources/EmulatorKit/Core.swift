@@ -55,7 +55,8 @@ struct Core: ~Copyable {
 
     let slots: SlotPage
     let ring: BufferedRing?
-    let vcpus: Int
+    /// Slots to look at: 0 to this number.
+    var vcpus: Int
     let counters: CounterPage
     let control: ControlConnection
     let attachment: Attachment
@@ -157,7 +158,14 @@ struct Core: ~Copyable {
     /// The first look after the server was enabled: requests that were READY before, and those that a dead predecessor had taken.
     @usableFromInline
     mutating func takeOver() {
-        for slot in 0..<vcpus where slots.state(slot) == .inProcess { begin(slot, slots.copy(slot)) }
+        for slot in 0..<vcpus {
+            switch slots.state(slot) {
+            case .inProcess: begin(slot, slots.copy(slot))
+            // Answered, but perhaps the host was never told.
+            case .responseReady: answered.insert(slot)
+            default: break
+            }
+        }
         for slot in 0..<vcpus where work[slot].phase == .active { runnable.insert(slot) }
         run = .running
         lookAtAll()
@@ -210,6 +218,7 @@ struct Core: ~Copyable {
     private mutating func nextPosted() -> Step? {
         guard run == .running, let entry = ring?.next() else {
             ringBudget = 0
+            if ring?.isBroken == true { counters.add(.malformed) }
             return nil
         }
         ringBudget -= 1

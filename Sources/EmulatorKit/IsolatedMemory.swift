@@ -132,14 +132,24 @@ final class BounceMemory: GuestMemory {
         self.control = control
     }
 
-    private func copy(_ operation: DMA.Operation, _ address: GuestAddress, _ length: Int) -> Bool {
-        guard !isBroken, !control.isClosed else { return false }
+    private enum Outcome {
+        case done
+        /// Some of it was not RAM; the rest was copied, and what is missing reads as 0xff.
+        case partly
+        case nothing
+    }
+
+    private func copy(_ operation: DMA.Operation, _ address: GuestAddress, _ length: Int) -> Outcome {
+        guard !isBroken, !control.isClosed else { return .nothing }
         guard let answer = control.request(.dma(DMA(operation, address: address, length: length, offset: 0)), milliseconds: Self.patience) else {
             isBroken = true
-            return false
+            return .nothing
         }
-        if case .ok = answer.packet.body { return true }
-        return false
+        switch answer.packet.body {
+        case .ok: return .done
+        case .error(let refusal) where refusal.code == .invalid: return .partly
+        default: return .nothing
+        }
     }
 
     func read(_ address: GuestAddress, into destination: UnsafeMutableRawBufferPointer) -> Bool {
@@ -148,12 +158,9 @@ final class BounceMemory: GuestMemory {
         var done = 0
         while done < destination.count {
             let step = min(buffer.length, destination.count - done)
-            if copy(.read, address.advanced(by: Int64(done)), step) {
-                memcpy(target + done, buffer.base, step)
-            } else {
-                memset(target + done, 0xff, step)
-                complete = false
-            }
+            let outcome = copy(.read, address.advanced(by: Int64(done)), step)
+            if outcome == .nothing { memset(target + done, 0xff, step) } else { memcpy(target + done, buffer.base, step) }
+            if outcome != .done { complete = false }
             done += step
         }
         return complete
@@ -166,7 +173,7 @@ final class BounceMemory: GuestMemory {
         while done < source.count {
             let step = min(buffer.length, source.count - done)
             memcpy(buffer.base, origin + done, step)
-            if !copy(.write, address.advanced(by: Int64(done)), step) { complete = false }
+            if copy(.write, address.advanced(by: Int64(done)), step) != .done { complete = false }
             done += step
         }
         return complete

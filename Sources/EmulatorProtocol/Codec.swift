@@ -7,6 +7,16 @@ public struct MalformedPacket: Error, Equatable, CustomStringConvertible {
     public let id: UInt32?
     /// Whether the type is one that is reserved or not known, rather than broken.
     public let unsupported: Bool
+    /// Whether it says that it is an answer, `ok` or `error`: those are never answered, not even broken ones.
+    public let isAnswer: Bool
+
+    public init(reason: String, id: UInt32?, unsupported: Bool, isAnswer: Bool = false) {
+        self.reason = reason
+        self.id = id
+        self.unsupported = unsupported
+        self.isAnswer = isAnswer
+    }
+
     public var description: String { reason }
 }
 
@@ -30,7 +40,8 @@ extension Packet {
             throw MalformedPacket(reason: error.description, id: error.id, unsupported: true)
         } catch let error as DecodingError {
             let id = (try? JSONDecoder().decode(JustID.self, from: Data(bytes)))?.id
-            throw MalformedPacket(reason: describe(error), id: id, unsupported: false)
+            let type = (try? JSONDecoder().decode(JustType.self, from: Data(bytes)))?.type
+            throw MalformedPacket(reason: describe(error), id: id, unsupported: false, isAnswer: type == "ok" || type == "error")
         } catch {
             throw MalformedPacket(reason: "it is not a JSON object", id: nil, unsupported: false)
         }
@@ -52,6 +63,7 @@ extension Packet {
 }
 
 private struct JustID: Decodable { let id: UInt32? }
+private struct JustType: Decodable { let type: String? }
 
 private struct UnknownType: Error, CustomStringConvertible {
     let type: String

@@ -49,6 +49,13 @@ public struct BufferedRing: @unchecked Sendable {
         return difference <= Self.capacity ? difference : 0
     }
 
+    /// Whether the pointers are further apart than the ring is long: nothing can be taken then.
+    @inlinable
+    public var isBroken: Bool {
+        let (read, write) = pointers()
+        return write &- read > Self.capacity
+    }
+
     private func word(at position: UInt32) -> UInt64 {
         // The array is the page's tail; the remainder keeps the index inside whatever the pointers say.
         withUnsafePointer(to: &ring.pointee.entries) { tuple in

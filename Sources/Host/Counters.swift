@@ -27,6 +27,12 @@ public struct CounterPage: @unchecked Sendable {
         words[1] = UInt64(Counter.allCases.count)
     }
 
+    /// Whether the page has been prepared by its owner.
+    public var hasHeader: Bool { words[0] == Self.magic }
+
+    /// How many counters its owner knows. One with a higher number must not be written.
+    public var count: UInt64 { words[1] }
+
     @inlinable
     public func add(_ counter: Counter, _ amount: UInt64 = 1) { demux_counter_add(words + 2 + counter.rawValue, amount) }
     public func read(_ counter: Counter) -> UInt64 { demux_counter_read(words + 2 + counter.rawValue) }

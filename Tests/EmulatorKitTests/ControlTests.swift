@@ -27,6 +27,53 @@ struct ControlTests {
         #expect(guest.emulator.takeSeen().count == 2)
     }
 
+    @Test("an answer that the host was never told of is told again at the start")
+    func untold() throws {
+        let guest = try Harness(Probe.self, FakeCoordinator()) { coordinator in
+            coordinator.slots.force(2, rawState: 3)
+            _ = coordinator.takeDone()
+        }
+        #expect(guest.coordinator.takeDone())
+        #expect(guest.emulator.takeSeen().isEmpty)
+    }
+
+    @Test("a quit waits for what was taken, also for a deferred answer")
+    func quitFinishes() throws {
+        let guest = try Harness(Probe.self, FakeCoordinator())
+        guest.emulator.defers = { $0 == 0 }
+        #expect(guest.read(port: Probe.portBase) == nil)
+        guest.coordinator.send(Packet(.quit, id: 65))
+        guest.turn()
+        #expect(guest.coordinator.answered(65) == nil)
+        #expect(guest.read(port: Probe.portBase, vcpu: 1) == nil)
+        let token = try #require(guest.emulator.tokens.first)
+        let completed = guest.core.pointee.complete(token, 3)
+        #expect(completed)
+        guest.turn()
+        #expect(guest.coordinator.slots.collect(0) == 3)
+        #expect(guest.coordinator.answered(65) == .ok(Reply()))
+        #expect(guest.coordinator.slots.state(1) == .ready)
+    }
+
+    @Test("broken answers are not answered")
+    func brokenAnswers() throws {
+        let guest = try Harness(Probe.self, FakeCoordinator())
+        _ = guest.coordinator.takeReceived()
+        guest.coordinator.sendRaw(Array(#"{"type":"error","re":1}"#.utf8))
+        guest.coordinator.sendRaw(Array(#"{"type":"ok","re":"x"}"#.utf8))
+        guest.turn()
+        #expect(guest.coordinator.takeReceived() == [])
+    }
+
+    @Test("a slot whose vCPU was added later is served")
+    func addedVCPU() throws {
+        let guest = try Harness(Probe.self, FakeCoordinator(vcpus: 1))
+        #expect(guest.read(port: Probe.portBase, vcpu: 5) == nil)
+        guest.coordinator.send(Packet(.vcpu(VCPUChange(vcpu: 5, change: .added)), id: 60))
+        guest.turn()
+        #expect(guest.coordinator.slots.collect(5) == 1)
+    }
+
     @Test("a refused claim names the owner and ends the start")
     func refusedClaim() throws {
         let coordinator = try FakeCoordinator()

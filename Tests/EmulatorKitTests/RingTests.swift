@@ -61,5 +61,6 @@ struct RingTests {
         let guest = try Harness(Probe.self, FakeCoordinator())
         guest.coordinator.ring?.reset(read: 5, write: 4000)
         #expect(guest.read(port: Probe.portBase) == 1)
+        #expect(guest.coordinator.counters.read(.malformed) > 0)
     }
 }

@@ -89,4 +89,9 @@ public enum Hex {
         guard let first = digits.first, first.isHexDigit else { return nil }
         return UInt64(digits, radix: hexadecimal ? 16 : 10)
     }
+
+    /// Reads bare hexadecimal digits. (The standard library's initialisers take a sign too.)
+    static func digits<Value: FixedWidthInteger>(_ text: some StringProtocol, as type: Value.Type) -> Value? {
+        text.first?.isHexDigit == true ? Value(text, radix: 16) : nil
+    }
 }

@@ -87,20 +87,20 @@ public struct PCIAddress: Hashable, Sendable, CustomStringConvertible {
         let colons = text.split(separator: ":", omittingEmptySubsequences: false)
         guard (1...3).contains(colons.count), let place = colons.last else { return nil }
         let dots = place.split(separator: ".", omittingEmptySubsequences: false)
-        guard (1...2).contains(dots.count), let device = UInt8(dots[0], radix: 16) else { return nil }
+        guard (1...2).contains(dots.count), let device = Hex.digits(dots[0], as: UInt8.self) else { return nil }
         var function: UInt8 = 0
         if dots.count == 2 {
-            guard let number = UInt8(dots[1], radix: 16) else { return nil }
+            guard let number = Hex.digits(dots[1], as: UInt8.self) else { return nil }
             function = number
         }
         var bus: UInt8 = 0
         if colons.count >= 2 {
-            guard let number = UInt8(colons[colons.count - 2], radix: 16) else { return nil }
+            guard let number = Hex.digits(colons[colons.count - 2], as: UInt8.self) else { return nil }
             bus = number
         }
         var segment: UInt16 = 0
         if colons.count == 3 {
-            guard let number = UInt16(colons[0], radix: 16) else { return nil }
+            guard let number = Hex.digits(colons[0], as: UInt16.self) else { return nil }
             segment = number
         }
         self.init(segment: segment, bus: bus, device: device, function: function)

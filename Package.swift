@@ -74,7 +74,7 @@ let package = Package(
             name: "demux-test-emulator", dependencies: ["EmulatorKit", "EmulatorProtocol", "Host", "Platform"], path: "Tests/TestEmulator"),
 
         .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
-        .testTarget(name: "HostTests", dependencies: ["Host"]),
+        .testTarget(name: "HostTests", dependencies: ["Host", "Platform"]),
         .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol"]),
         .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host"]),
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),

@@ -82,6 +82,11 @@ enum PCICases {
             let read = try context.access(GuestAccess(.portRead, 0xcfc, size: 2), serving: [server]) { _, _, _ in 0x1234 }
             try context.expect("a read after CF8 was cleared reaches the function", read == 0x1234, false)
         },
+        ConformanceCase("bits 27 to 24 of CF8 are no part of the register") { context in
+            let server = try context.server([.pci(try context.pci())])
+            _ = try context.access(GuestAccess(.pciRead, context.cf8(register: 0x10) | 0xf00_0000, size: 4), serving: [server])
+            try context.expect("the address", server.asked.first?.address ?? 0, try context.pci().requestAddress | 0x10)
+        },
         ConformanceCase("CF8 is one for all vCPUs", vcpus: 2) { context in
             let server = try context.server([.pci(try context.pci())])
             _ = try context.access(GuestAccess(.portWrite, 0xcf8, value: context.cf8(register: 0x30), size: 4), on: 0, serving: [server])

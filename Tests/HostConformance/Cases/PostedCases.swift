@@ -51,6 +51,13 @@ enum PostedCases {
             try context.expect("the entries", server.posted, expected)
             try context.expect("requests", server.asked, [])
         },
+        ConformanceCase("a single write across a page's end within the VGA window is posted in parts") { context in
+            let server = try context.server([try context.window(0, 0x4000)], ring: true)
+            let place = address(context, 0xffe)
+            _ = try context.access(GuestAccess(.memoryWrite, place, value: 0x4433_2211, size: 4), serving: [])
+            server.drain()
+            try context.expect("the entries", server.posted, [entry(place, 0x2211, 2), entry(place + 2, 0x4433, 2)])
+        },
         ConformanceCase("a server without a ring gets writes to the VGA window in its slot") { context in
             let server = try context.server([try context.window(0, 0x4000)])
             let place = address(context, 0x400)

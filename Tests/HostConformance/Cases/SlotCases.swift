@@ -126,7 +126,7 @@ enum SlotCases {
             server.channel.notify(0)
             var found: GuestOutcome?
             try context.wait(for: "the guest's end") {
-                found = context.driver.outcome(of: 0)
+                found = context.outcome(of: 0)
                 return found != nil
             }
             guard case .crashed = found else { throw ConformanceFailure("the guest", expected: "a crash", found: "\(String(describing: found))") }

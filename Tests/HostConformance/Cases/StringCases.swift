@@ -43,6 +43,23 @@ enum StringCases {
             let server = try context.server([try context.ports(0, 16)])
             for shape in bufferShapes { try output(context, server, shape, GuestAccess.Operation.repOuts, context.port(4), kind: .portIO) }
         },
+        ConformanceCase("a long `rep outs` is one request a page, and going down one more for each page's first element") { context in
+            let server = try context.server([try context.ports(0, 16)])
+            let up = Shape(count: 3000, buffer: 0x1000, parts: [(1024, false), (1024, false), (952, false)])
+            let down = Shape(
+                count: 3000, buffer: 0x4000, backwards: true, parts: [(1, false), (1023, false), (1, false), (1023, false), (1, false), (951, false)])
+            for shape in [up, down] { try output(context, server, shape, .repOuts, context.port(4), kind: .portIO) }
+        },
+        ConformanceCase("a string instruction with a count of 0 asks nobody") { context in
+            let server = try context.server([try context.ports(0, 16), try context.mmio(0, 0x1000)])
+            for operation in [.repIns, .repOuts] as [GuestAccess.Operation] {
+                _ = try context.access(GuestAccess(operation, context.port(4), size: 4, count: 0, buffer: context.buffer(0)), serving: [server])
+            }
+            for operation in [.repMovsIn, .repMovsOut, .repStos] as [GuestAccess.Operation] {
+                _ = try context.access(GuestAccess(operation, context.memory(4), size: 4, count: 0, buffer: context.buffer(0)), serving: [server])
+            }
+            try context.expect("requests", server.asked, [])
+        },
         ConformanceCase("`rep movs` from a window to RAM is one request for the elements of both sides' pages, up or down") { context in
             let server = try context.server([try context.mmio(0, 0x4000)])
             for shape in windowShapes { try input(context, server, shape, .repMovsIn, context.memory(shape.window), kind: .copy) }
@@ -181,7 +198,7 @@ enum StringCases {
         _ context: ConformanceContext, _ server: TestServer, _ shape: Shape, _ operation: GuestAccess.Operation, _ address: UInt64, kind: IORequest.Kind
     ) throws {
         server.requests = []
-        let bytes = ConformanceContext.pattern(0x2000, seed: 0x31)
+        let bytes = ConformanceContext.pattern(shape.count > 1000 ? 0x5000 : 0x2000, seed: 0x31)
         try context.fill(context.buffer(0), bytes)
         func element(_ number: UInt32) -> UInt64 {
             let first = offset(shape, number)

@@ -12,7 +12,8 @@ extension LocalHost {
         var count: UInt32
     }
 
-    /// Where Xen posts single writes when the server has a ring (xen/arch/x86/hvm/stdvga.c).
+    /// Where Xen posts single writes when the server has a ring (xen/arch/x86/hvm/stdvga.c). What 4.17 answers there from its own copy
+    /// of a planar VGA's memory, until the first repeated write, is not modelled.
     private static let postedWindow: ClosedRange<UInt64> = 0xa0000...0xbffff
 
     /// Makes one access on a vCPU's thread and waits until it is done.

@@ -9,7 +9,7 @@ struct ServerTable {
     /// whoever gets its number next.
     private var usedPorts = Set<UInt32>()
 
-    /// Xen's range types are selected by this.
+    /// Who gets an access, and as what.
     struct Target {
         let server: LocalServer
         /// The request as it will be in the slot: an access to CFC has become PCI_CONFIG.

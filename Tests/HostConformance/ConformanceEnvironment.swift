@@ -1,6 +1,6 @@
 import Host
 
-/// Which addresses of the guest the cases may use. Nobody else may serve them, except where `windowFirst` says so.
+/// Which addresses of the guest the cases may use. Nobody else may serve them, except the `window`.
 public struct ConformanceEnvironment: Sendable {
     /// 256 ports, from a multiple of 256 on.
     public var firstPort: UInt16

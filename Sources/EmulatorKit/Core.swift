@@ -48,6 +48,8 @@ enum Step {
 struct Core: ~Copyable {
     /// Repetitions carried out in one go before other slots are looked at.
     static let slice: UInt32 = 1024
+    /// Slices in one go.
+    static let mostPicks = 64
     /// The most repetitions a request may have (emulator protocol, section 6.4). Xen splits at 4096 or earlier.
     static let mostRepetitions: UInt32 = 65_536
     /// Bytes staged between the device and a buffer in guest memory.
@@ -74,6 +76,8 @@ struct Core: ~Copyable {
     /// The slot of the access that the device has now; -1 for a posted write.
     var dispatched = -1
     var sliceLeft: UInt32 = 0
+    /// Slices that may be begun before everything else gets a look: vCPUs that keep asking must not hold the loop.
+    var picksLeft = 0
     /// Ring entries that may be taken before the next slot is served.
     var ringBudget: UInt32 = 0
     /// Slots with a request that was taken and not answered yet.
@@ -196,8 +200,17 @@ struct Core: ~Copyable {
         }
     }
 
+    /// Begins one go of the loop: what it leaves undone is told by `hasWork`.
+    @usableFromInline
+    mutating func beginGo() { picksLeft = Self.mostPicks }
+
+    /// Whether the last go left something undone that no notification will tell of.
+    var hasWork: Bool { current >= 0 || !runnable.isEmpty || run == .running && (!look.isEmpty || ringBudget > 0) }
+
     /// A slot to work on: first a new request, then one with repetitions left.
     private mutating func pick() -> Int? {
+        guard picksLeft > 0 else { return nil }
+        picksLeft -= 1
         if run == .running {
             while let slot = look.popFirst() {
                 guard let request = slots.take(slot) else { continue }

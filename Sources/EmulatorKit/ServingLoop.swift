@@ -62,9 +62,10 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
         while !core.pointee.isStopped { turn(block: true) }
     }
 
-    /// Carries out everything that waits, one access after the other.
+    /// Carries out what waits, one access after the other, until nothing is left or the go is over.
     @inlinable
     mutating func pump() {
+        core.pointee.beginGo()
         while let step = core.pointee.next() {
             if !core.pointee.answered.isEmpty { notify() }
             let context = Context(core: core)
@@ -94,7 +95,7 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
         if block {
             // Found without a system call. The notification stays pending: one wake-up too many, later. However fast requests
             // come, the descriptors get a look now and then.
-            while rounds < 256, spin.nanoseconds > 0, core.pointee.spin(for: spin.nanoseconds) {
+            while rounds < 256, spin.nanoseconds > 0, !core.pointee.mustNotSleep, core.pointee.spin(for: spin.nanoseconds) {
                 rounds &+= 1
                 spin.found()
                 core.pointee.lookAtAll()
@@ -144,7 +145,7 @@ extension Core {
     @usableFromInline var isStopped: Bool { run == .quitting && toldStopping }
 
     /// Whether something is to be done that no descriptor will tell of.
-    @usableFromInline var mustNotSleep: Bool { control.hasStash || !runnable.isEmpty && run != .paused }
+    @usableFromInline var mustNotSleep: Bool { control.hasStash || hasWork }
 
     /// Looks for a request without sleeping. True when one came. The clock is not read while requests come at once.
     @usableFromInline

@@ -1,3 +1,4 @@
+import EmulatorProtocol
 import Host
 import Testing
 
@@ -142,6 +143,23 @@ struct RepetitionTests {
         for _ in 0..<500 { _ = guest.read(port: 0x1) }
         #expect(guest.coordinator.counters.read(.malformed) == 500)
         #expect(guest.coordinator.logLines.count < 100)
+    }
+
+    @Test("two vCPUs that never stop asking do not keep the coordinator waiting")
+    func coordinatorIsHeard() throws {
+        let guest = try probe()
+        // Every repetition after the first lies outside the claim; a new request comes before the other vCPU's is done.
+        let request = IORequest(kind: .copy, direction: .write, address: Probe.memoryBase + 0xfffc, data: 1, size: 4, count: 65_536)
+        let slots = guest.coordinator.slots
+        for slot in 0...1 { guest.submit(slot, request) }
+        guest.emulator.defers = { _ in true }
+        guest.emulator.beforeLater = { context, token in
+            for slot in 0...1 where slots.collect(slot) != nil { _ = slots.submit(slot, request) }
+            context.complete(token)
+        }
+        guest.coordinator.send(Packet(.pause, id: 70))
+        guest.turn(100)
+        #expect(guest.coordinator.answered(70) == .ok(Reply()))
     }
 
     @Test("an INVALIDATE is answered in the middle of another vCPU's long repetition")

@@ -167,8 +167,9 @@ struct XenCases {
             try host.setISAInterrupt(7, asserted: false)
         }, nil)
         tap.equal("ISA line 16", reason { () throws(HostError) in try host.setISAInterrupt(16, asserted: true) }, .invalid)
-        tap.equal("an MSI", reason { () throws(HostError) in try host.injectMSI(address: 0xfee0_0000, data: 0x41) }, nil)
-        tap.note("an MSI to an address with upper half: \(String(describing: reason { () throws(HostError) in try host.injectMSI(address: 0x1_fee0_0000, data: 0x41) }))")
+        // To an APIC that nobody has: the agent ends no interrupt but its timer's, and would sleep for ever after another.
+        tap.equal("an MSI", reason { () throws(HostError) in try host.injectMSI(address: 0xfeef_e000, data: 0x41) }, nil)
+        tap.equal("an MSI with an upper address half", reason { () throws(HostError) in try host.injectMSI(address: 0x1_feef_e000, data: 0x41) }, nil)
     }
 }
 

@@ -48,6 +48,12 @@ final class XenGuestDriver: GuestDriver {
         return mailboxes[vcpu].wasRefused ? .refused : .done(mailboxes[vcpu].value)
     }
 
+    /// Whether the guest has ended.
+    var isOver: Bool {
+        lookForDeath()
+        return death != nil
+    }
+
     private func lookForDeath() {
         guard let info = try? control.info(domain) else {
             death = "\(domain) is gone"

@@ -1,6 +1,6 @@
 # 20-conformance: the host conformance suite on XenHost, and what only Xen has, against a guest of the agent with two vCPUs.
 # needs: demux-conformance
-# limit: 400
+# limit: 1200
 
 cfg=$(guest_cfg conform 2 agent)
 create "$cfg" || { not_ok "the guest is created"; return; }
@@ -22,7 +22,15 @@ relay_tap "$LOGS/conformance.tap"
 check "the suite comes to its end with status 0" equal $status 0 || diag_file "$LOGS/conformance.err"
 check "it printed a plan" contains "$LOGS/conformance.tap" '^1\.\.[0-9]+$'
 
-# The guest's death, as its coordinator sees it.
+# A bad transition: Xen ends the guest, which stays because of on_crash="preserve".
+demux-conformance --destructive "$DOMID" > "$LOGS/destructive.tap" 2>> "$LOGS/conformance.err"
+status=$?
+relay_tap "$LOGS/destructive.tap"
+check "the cases that end the guest come to their end with status 0" equal $status 0
+xen_log
+check "Xen says that it has crashed the guest" contains "$XEN_LOG" "^\(XEN\) Domain $DOMID .*crashed"
+
+# The guest's end, as its coordinator sees it.
 demux-conformance --death "$DOMID" > "$LOGS/death.tap" 2>> "$LOGS/conformance.err" &
 watcher=$!
 check "a coordinator watches the guest" wait_for_line "$LOGS/death.tap" WATCHING 30

@@ -2,8 +2,7 @@ extension DeviceModelArguments {
     /// QEMU's own list: libxl's monitor moved to a private socket, a third monitor added for Demux, Demux's settings
     /// taken out; everything else as libxl gave it, in its order.
     ///
-    /// A `.descriptor` is the better choice for both: the socket listens before QEMU runs, so that nobody has to wait
-    /// for it, and QEMU needs no right to its folder (with dm_restrict it has none).
+    /// `.descriptor`s, those of `PrivateMonitors`, are the better choice for both: see there.
     /// - Throws: ArgumentError when there is no monitor of libxl's to move.
     public func rewritten(libxl: MonitorSocket, demux: MonitorSocket) throws(ArgumentError) -> [String] {
         guard monitor != nil else {

@@ -33,7 +33,7 @@ struct Backoff {
 }
 
 /// The private sockets at which QEMU's monitors listen: made before QEMU, which inherits them, so that a connection made too early waits
-/// in the kernel, and QEMU needs no right to any folder.
+/// in the kernel, and QEMU needs no right to any folder. They do not block, which those that QEMU makes for itself do.
 ///
 /// To be let go of once QEMU has been started: then nobody listens any more when QEMU ends.
 public struct PrivateMonitors: ~Copyable {
@@ -51,6 +51,10 @@ public struct PrivateMonitors: ~Copyable {
     public init(folder: String) throws(SystemError) {
         let first = try UnixSocket.listen(.stream, path: folder + Self.libxlFile)
         let second = try UnixSocket.listen(.stream, path: folder + Self.demuxFile)
+        // For QEMU's sake: while it starts, its main thread and its monitor thread both watch the sockets and may both go to take the
+        // one connection (seen with QEMU 7.2 on a busy machine). On a blocking socket the second waits for ever, and with it all of QEMU.
+        try first.setNonBlocking(true)
+        try second.setNonBlocking(true)
         libxlPath = folder + Self.libxlFile
         demuxPath = folder + Self.demuxFile
         libxlListener = first

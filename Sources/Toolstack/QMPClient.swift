@@ -67,8 +67,8 @@ public final class QMPClient {
             return
         }
         let timer = loop.after(deadline) { [weak self] in
-            guard let late = self?.pending.removeValue(forKey: id) else { return }
-            late.reply(.failure(QMPError(command: command, reason: .timedOut(deadline))))
+            guard let self, let late = self.pending.removeValue(forKey: id) else { return }
+            late.reply(.failure(QMPError(command: command, reason: .timedOut(deadline, self.progress))))
         }
         pending[id] = Pending(command: command, timer: timer, reply: reply)
         if state == .ready {
@@ -178,6 +178,17 @@ public final class QMPClient {
         }
     }
 
+    /// How far the connection has come, for errors.
+    private var progress: String {
+        switch state {
+        case .connecting: "QEMU does not listen at \(path) yet"
+        case .greeting: "QEMU has taken the connection or will, and has said nothing"
+        case .negotiating: "QEMU has greeted and not answered qmp_capabilities"
+        case .ready: "QEMU has the command"
+        case .closed: "the connection is closed"
+        }
+    }
+
     private static func refusal(_ object: JSONValue) -> String { object["error"]?["desc"]?.text ?? "no reason given" }
 
     private func send() {
@@ -218,8 +229,8 @@ public struct QMPError: Error, Equatable, CustomStringConvertible {
     public enum Reason: Equatable, Sendable {
         /// QEMU answered with an error: its class and its words.
         case refused(kind: String, text: String)
-        /// No answer within this time.
-        case timedOut(Duration)
+        /// No answer within this time, and how far QEMU had come by then.
+        case timedOut(Duration, String)
         /// There is no connection any more, and why.
         case closed(String)
     }
@@ -232,7 +243,8 @@ public struct QMPError: Error, Equatable, CustomStringConvertible {
         let asked = command.isEmpty ? "could not go on with QEMU's monitor" : "could not have QEMU do '\(command)'"
         switch reason {
         case .refused(let kind, let text): return "\(asked): \(text)" + (kind.isEmpty || kind == "GenericError" ? "" : " (\(kind))")
-        case .timedOut(let limit): return "\(asked): no answer within \(limit); QEMU may be stuck, see the device model's log"
+        case .timedOut(let limit, let progress):
+            return "\(asked): no answer within \(limit): \(progress); QEMU may be stuck, see the device model's log"
         case .closed(let why): return "\(asked): \(why); see the device model's log for QEMU's own words"
         }
     }

@@ -36,7 +36,7 @@ struct ClientTests {
         var late: Result<JSONValue, QMPError>?
         client.execute("slow", deadline: .milliseconds(20)) { late = $0 }
         try turn(loop, until: "it is given up") { late != nil }
-        #expect(late == .failure(QMPError(command: "slow", reason: .timedOut(.milliseconds(20)))))
+        #expect(late == .failure(QMPError(command: "slow", reason: .timedOut(.milliseconds(20), "QEMU has the command"))))
         var next: Result<JSONValue, QMPError>?
         client.execute("quick", deadline: .seconds(60)) { next = $0 }
         try peer.send("{\"return\":1,\"id\":1}\r\n{\"event\":\"X\"}\r\n{\"return\":2,\"id\":2}\r\n")

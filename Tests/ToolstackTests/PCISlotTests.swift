@@ -48,13 +48,13 @@ struct PCISlotTests {
         // Without Xen there is no xen-platform device; another one takes its place, made before all others as that one is.
         let folder = try Folder()
         let loop = try EventLoop()
-        let socket = folder.path + "/q"
+        let monitors = try PrivateMonitors(folder: folder.path)
         let qemu = try QEMU(
             [
                 "-nodefaults", "-no-user-config", "-display", "none", "-S", "-machine", "pc,accel=tcg", "-m", "32", "-chardev",
-                "socket,id=m,path=\(socket),server=on,wait=off", "-mon", "chardev=m,mode=control", "-device", "pci-testdev",
-            ] + devices)
-        let client = QMPClient(loop: loop, path: socket)
+                "socket,id=m,\(monitors.demux.part.key ?? "")=\(monitors.demux.part.value),server=on,wait=off", "-mon", "chardev=m,mode=control", "-device", "pci-testdev",
+            ] + devices, inherited: monitors.inherited)
+        let client = QMPClient(loop: loop, path: monitors.demuxPath)
         var answer: Result<[PCIFunctionReport], QMPError>?
         client.queryPCI(deadline: .seconds(60)) { answer = $0 }
         try turn(loop, until: "QEMU has told its PCI functions") { answer != nil || qemu.process.poll() != nil }

@@ -104,6 +104,19 @@ struct RealQEMUTests {
         #expect(try answer?.get()["status"] == "prelaunch")
     }
 
+    @Test("The sockets that QEMU inherits do not block, or two of its threads may wait for one connection for ever")
+    func nonBlocking() throws {
+        let folder = try Folder()
+        let monitors = try PrivateMonitors(folder: folder.path)
+        for pair in monitors.inherited {
+            #expect(fcntl(pair.ours, F_GETFL) & O_NONBLOCK != 0)
+            #expect(pair.ours == pair.theirs)
+        }
+        #expect([monitors.libxl, monitors.demux] == monitors.inherited.map { .descriptor($0.theirs) })
+        PrivateMonitors.removeFiles(folder: folder.path)
+        #expect(access(monitors.libxlPath, F_OK) != 0 && access(monitors.demuxPath, F_OK) != 0)
+    }
+
     @Test("Three clients at once are served one after the other, as QEMU itself would")
     func three() throws {
         let setup = try Setup()

@@ -52,7 +52,7 @@ final class GuestContext {
                 detail: "only \(made.count) are free", remedy: "a domain has \(ServerID.limit); configure fewer emulators, or isolated ones")
         }
         own = made[0]
-        reserved = Array(made[1...count])
+        reserved = Array(made[1..<(count + 1)])
         for server in made[(count + 1)...] { try host.destroyServer(server) }
     }
 

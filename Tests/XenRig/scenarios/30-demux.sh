@@ -1,6 +1,6 @@
 # 30-demux: xl create with one more line: QEMU, Scratch, Debug and the C device serve one guest, through its whole life.
 # needs: demux demux-dm demux-scratch demux-debug demux-c-scratch
-# limit: 900
+# limit: 1800
 . /share/lib-spec.sh
 
 standard_spec spec.yaml
@@ -12,7 +12,7 @@ cfg=$(guest_cfg demux 1 exerciser 'maxvcpus=2' 'vcpus=2' "${lines[@]}" \
 if create "$cfg"; then ok "xl create starts the guest with Demux"; else
   not_ok "xl create starts the guest with Demux"; diag_file "$(LOG_OF demux)" 40; return; fi
 D=$DOMID
-if wait_for_line guest.log 'EXERCISER done' 240 >&2; then ok "the guest's results come out through Debug"; else
+if wait_for_line guest.log 'EXERCISER done' 900 >&2; then ok "the guest's results come out through Debug"; else
   not_ok "the guest's results come out through Debug"; diag_file "$(LOG_OF demux)"; diag_file guest.log; fi
 exerciser_tap "$D"
 check "no check of the guest failed" contains guest.log 'EXERCISER done: [0-9]+ passed, 0 failed'

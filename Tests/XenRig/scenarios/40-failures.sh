@@ -1,6 +1,6 @@
 # 40-failures: each way in which a configuration can be wrong fails xl create soon, with the reason where libxl keeps it.
 # needs: demux demux-dm demux-scratch demux-debug demux-c-scratch
-# limit: 400
+# limit: 1800
 . /share/lib-spec.sh
 
 printf '#!/bin/bash\nexit 3\n' > exits.sh; chmod +x exits.sh

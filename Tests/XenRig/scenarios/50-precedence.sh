@@ -1,6 +1,6 @@
 # 50-precedence: a declared interposition outranks QEMU, whether QEMU came last (specification) or first (demux attach).
 # needs: demux demux-dm demux-scratch demux-conformance
-# limit: 300
+# limit: 1800
 . /share/lib-spec.sh
 
 # Scratch over the DMA page registers of QEMU, of which 0x90 on are nobody's: its ID is at 0x90.

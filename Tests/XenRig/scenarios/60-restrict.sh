@@ -1,6 +1,6 @@
 # 60-restrict: dm_restrict=1: QEMU and our direct emulators become the guest's own user, and the guest is served all the same.
 # needs: demux demux-dm demux-scratch demux-debug demux-c-scratch
-# limit: 400
+# limit: 1800
 . /share/lib-spec.sh
 
 standard_spec spec.yaml
@@ -17,7 +17,7 @@ for name in demux-scratch demux-debug qemu-system; do
   check "$name runs as the guest's own user" equal "$(uid_of "$(pgrep -f "$name" | head -n 1)")" "$expected $expected $expected"
 done
 check "the coordinator stays root" equal "$(uid_of "$(pgrep -f 'demux-dm.*xen-domid' | head -n 1)")" "0 0 0"
-if wait_for_line guest.log 'EXERCISER done' 240 >&2; then ok "the guest comes to its end"; else
+if wait_for_line guest.log 'EXERCISER done' 900 >&2; then ok "the guest comes to its end"; else
   not_ok "the guest comes to its end"; diag_file "$(LOG_OF restricted)"; diag_file guest.log; fi
 check "no check of the guest failed" contains guest.log 'EXERCISER done: [0-9]+ passed, 0 failed'
 check "xl destroy succeeds" xl destroy restricted

@@ -19,11 +19,12 @@ for s; do
   echo "# scenario $s, at $(up) s"
   rm -rf /run/scenario /run/scenario.end; mkdir -p /run/scenario
   limit=$(sed -n 's/^# limit: \([0-9]*\).*/\1/p' "/share/scenarios/$s.sh" | head -n 1)
-  timeout -k 10 "${limit:-300}" bash "$0" --one "$s" 2> "$LOGS/$s.log" &
+  limit=$(( ${limit:-300} * PATIENCE ))
+  timeout -k 10 $limit bash "$0" --one "$s" 2> "$LOGS/$s.log" &
   group=$!                              # timeout leads a process group of its own
   wait $group; status=$?
   if [ ! -e /run/scenario.end ]; then
-    [ $status != 124 ] || diag "its limit of ${limit:-300} s was reached"
+    [ $status != 124 ] || diag "its limit of $limit s was reached"
     not_ok "$s: the scenario comes to its end"
     diag "status $status"; diag_file "$LOGS/$s.log"; xen_log; diag_file $XEN_LOG 20
   fi

@@ -37,10 +37,12 @@ equal() { [ "$1" = "$2" ] || { echo "got: $1"; echo "wanted: $2"; return 1; }; }
 # contains FILE PATTERN (extended regular expression), for check.
 contains() { grep -qaE -e "$2" "$1" || { echo "no line of $1 matches $2; it ends:"; tail -n 15 "$1"; return 1; }; }
 
-# ---------------------------------------------------------------- waiting. The limits only guard against hanging.
+# ---------------------------------------------------------------- waiting. The limits only guard against hanging: write
+# what would be generous on an idle machine; DEMUX_RIG_PATIENCE (rig.t) multiplies every one of them.
+PATIENCE=$(cat /share/patience 2>/dev/null || echo 1)
 # wait_until SECONDS command…: repeats the command until it succeeds.
 wait_until() {
-  local end=$(( SECONDS + $1 )); shift
+  local end=$(( SECONDS + $1 * PATIENCE )); shift
   until "$@" >/dev/null 2>&1; do
     [ $SECONDS -lt $end ] || { echo "waited in vain for: $*"; return 1; }
     sleep 0.3
@@ -102,7 +104,7 @@ guest_cfg() {
 create() {
   local cfg=$1 name; shift
   name=$(sed -n 's/^name="\(.*\)"/\1/p' "$cfg")
-  timeout 150 xl -vvv create "$@" "$cfg" > "$LOGS/$name.xl.log" 2>&1 ||
+  timeout $((150 * PATIENCE)) xl -vvv create "$@" "$cfg" > "$LOGS/$name.xl.log" 2>&1 ||
     { echo "# xl create $cfg failed:"; grep -aE 'error|fail' "$LOGS/$name.xl.log" | tail -n 15 | sed 's/^/# /'; DOMID=; return 1; }
   DOMID=$(xl domid "$name")
 }
@@ -121,6 +123,6 @@ nothing_left() {
 # Destroys whatever guests are left, for the next scenario; says so.
 clean_up() {
   local d
-  for d in $(domain_ids); do diag "clean-up: destroys domain $d"; timeout 60 xl destroy "$d" >&2; done
+  for d in $(domain_ids); do diag "clean-up: destroys domain $d"; timeout $((60 * PATIENCE)) xl destroy "$d" >&2; done
   wait_until 20 no_domains >&2 || diag "clean-up: domains stay: $(xl list | tail -n +3)"
 }

@@ -145,7 +145,8 @@ final class DeviceModelProcess {
         updateStatus("starting")
         let client = QMPClient(loop: loop, path: monitors.demuxPath)
         monitor = client
-        client.queryPCI(deadline: .seconds(30)) { [unowned self] in self.confirmSlots($0) }
+        // Once QEMU says that it runs, libxl waits ten seconds for the monitor that is held until this is answered.
+        client.queryPCI(deadline: .seconds(8)) { [unowned self] in self.confirmSlots($0) }
     }
 
     /// What libxl tells QEMU and our emulators have to know as well.
@@ -214,7 +215,8 @@ final class DeviceModelProcess {
         updateStatus("ended: \(exit)")
         if stopping { return finish() }
         // libxl does not watch QEMU: ending tells it as long as it still waits for the device model.
-        if exit == .status(0) {
+        if exit == .status(0) || store.isBeingDestroyed {
+            // With dm_restrict libxl kills every process of the guest's user, and tells us nothing.
             note(.info, "QEMU \(exit)")
             stop(0)
         } else {

@@ -34,5 +34,8 @@ final class XenStoreWatcher {
         gone()
     }
 
+    /// Whether libxl is destroying the guest: the device model's folder is the first thing that it removes.
+    var isBeingDestroyed: Bool { isGone || (try? store.list(XenStorePaths(domain: domain).deviceModel)) == .some(nil) }
+
     private var isGone: Bool { !store.isAlive(domain) }
 }

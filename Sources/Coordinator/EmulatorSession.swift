@@ -40,6 +40,7 @@ final class EmulatorSession {
     private var nextRequest: UInt32 = 1
     private var pending: [UInt32: (Refusal?) -> Void] = [:]
     private var bounce: BounceBuffer?
+    private var populated = PopulatedMemory()
     private let interposing: [IORange]
     /// Called once when it serves, or once with the reason when it cannot.
     private var started: ((String?) -> Void)?
@@ -199,6 +200,13 @@ final class EmulatorSession {
         case .modified:
             // Only an isolated emulator with a map of its own would say so; writes through `dma` are counted already.
             if packet.id != nil { send(.ok(Reply()), re: packet.id) }
+        case .populate(let request):
+            guard !context.dying else { throw Refusal(.order, asked: "populate", message: "the guest is going away") }
+            try populated.add(request, host: context.host)
+            send(.ok(Reply()), re: packet.id)
+        case .depopulate(let request):
+            try populated.remove(request, host: context.host)
+            send(.ok(Reply()), re: packet.id)
         case .log(let log):
             context.logBook.record(source: name, level: log.level.loggerLevel, text: log.message)
         default:
@@ -467,6 +475,9 @@ final class EmulatorSession {
     /// Destroys the server and forgets the claims; nothing must be in flight any more.
     func removeServer() {
         context.registry.releaseAll(of: owner)
+        if !context.dying, let trouble = populated.removeAll(host: context.host) {
+            context.logBook.note(.warning, "emulator '\(name)': \(trouble)")
+        }
         relay?.stop()
         relay = nil
         if let server, !context.dying {

@@ -98,6 +98,8 @@ extension Packet: Codable {
         case "memory": body = .memory
         case "dma": body = .dma(try DMA(from: decoder))
         case "modified": body = .modified(try Modified(from: decoder))
+        case "populate": body = .populate(try Populate(from: decoder))
+        case "depopulate": body = .depopulate(try Populate(from: decoder))
         case "dirty-logging": body = .dirtyLogging(try DirtyLogging(from: decoder))
         case "log": body = .log(try Log(from: decoder))
         case "quit": body = .quit
@@ -123,6 +125,7 @@ extension Packet: Codable {
         case .msi(let payload): try payload.encode(to: encoder)
         case .dma(let payload): try payload.encode(to: encoder)
         case .modified(let payload): try payload.encode(to: encoder)
+        case .populate(let payload), .depopulate(let payload): try payload.encode(to: encoder)
         case .dirtyLogging(let payload): try payload.encode(to: encoder)
         case .log(let payload): try payload.encode(to: encoder)
         case .ok(let payload): try payload.encode(to: encoder)
@@ -151,6 +154,8 @@ extension Message {
         case .memory: "memory"
         case .dma: "dma"
         case .modified: "modified"
+        case .populate: "populate"
+        case .depopulate: "depopulate"
         case .dirtyLogging: "dirty-logging"
         case .log: "log"
         case .quit: "quit"

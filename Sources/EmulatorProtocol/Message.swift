@@ -16,7 +16,7 @@ public struct Packet: Equatable, Sendable {
     }
 }
 
-/// What is said. The emulator sends: hello, claim, unclaim, pci, ready, intx, msi, memory, dma, modified, log. The
+/// What is said. The emulator sends: hello, claim, unclaim, pci, ready, intx, msi, memory, dma, modified, populate, depopulate, log. The
 /// coordinator sends: attach, start, pause, resume, vcpu, dirtyLogging, quit. Both send ok and error.
 public enum Message: Equatable, Sendable {
     case hello(Hello)
@@ -34,6 +34,8 @@ public enum Message: Equatable, Sendable {
     case memory
     case dma(DMA)
     case modified(Modified)
+    case populate(Populate)
+    case depopulate(Populate)
     case dirtyLogging(DirtyLogging)
     case log(Log)
     case quit
@@ -211,6 +213,17 @@ public struct DMA: Codable, Equatable, Sendable {
 /// Pages that the emulator wrote while dirty logging was on.
 public struct Modified: Codable, Equatable, Sendable {
     public var gfn: HexNumber
+    public var count: Int
+    public init(gfn: GFN, count: Int) {
+        self.gfn = HexNumber(gfn.rawValue)
+        self.count = count
+    }
+}
+
+/// Frames that the guest shall have memory at (populate), or no longer (depopulate).
+public struct Populate: Codable, Equatable, Sendable {
+    public var gfn: HexNumber
+    /// Pages of 4096 bytes, from `gfn` on.
     public var count: Int
     public init(gfn: GFN, count: Int) {
         self.gfn = HexNumber(gfn.rawValue)

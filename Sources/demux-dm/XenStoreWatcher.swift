@@ -6,14 +6,12 @@ import XenHost
 /// Watches, alone among Demux's processes, for the end of the domain.
 final class XenStoreWatcher {
     private let store: XenStore
-    private let control: XenControl?
     private let loop: EventLoop
     private let domain: DomainID
     private var gone: (() -> Void)?
 
     init(loop: EventLoop, domain: DomainID) throws(SystemError) {
         store = try XenStore()
-        control = try? XenControl()
         self.loop = loop
         self.domain = domain
     }

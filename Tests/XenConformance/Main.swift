@@ -10,6 +10,11 @@ enum Conformance {
     static func main() {
         let arguments = Array(CommandLine.arguments.dropFirst())
         if arguments.first == "--direct" { exit(DirectChild.run(Array(arguments.dropFirst()))) }
+        if arguments.count == 2, arguments[0] == "--pages", let domain = Hex.parse(arguments[1]).flatMap({ DomainID($0) }) {
+            guard let info = try? XenControl().info(domain) else { exit(1) }
+            print(info.pages)
+            exit(0)
+        }
         if arguments.first == "--read" { exit(PortReader.run(Array(arguments.dropFirst()))) }
         if arguments.count == 2, arguments[0] == "--death", let domain = Hex.parse(arguments[1]).flatMap({ DomainID($0) }) {
             exit(DeathWatch.run(domain))

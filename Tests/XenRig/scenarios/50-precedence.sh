@@ -30,6 +30,36 @@ check "QEMU first: the guest reads the emulator's register over QEMU's" reads 0x
 check "its server has a higher id than QEMU's" eval "demux status $DOMID --json | grep -oE '\"server\":[0-9]+' | grep -qv ':0$'"
 check "an undeclared overlap is refused" fails demux attach "$DOMID" "$PWD/undeclared.yaml"
 check "it is detached" demux detach "$DOMID" over
+cat > populate.py <<'EOP'
+#!/usr/bin/python3
+# An emulator written from Protocols/emulator-protocol.md: it has memory populated beyond the guest's, and notes the answers.
+import json, os, socket
+control = socket.socket(fileno=int(os.environ["DEMUX_SOCKET"]))
+def ask(number, **message):
+    control.send(json.dumps(dict(message, id=number)).encode())
+    answer = json.loads(control.recvmsg(65536, socket.CMSG_SPACE(64))[0])
+    assert answer["re"] == number, answer
+    return answer["type"] + " " + answer.get("code", "")
+notes = [ask(1, type="hello", versions=[1], name="populate", modes=["isolated"], capabilities=[]),
+         ask(2, type="populate", gfn="0x1000000", count=512), ask(3, type="populate", gfn="0x1000000", count=512),
+         ask(4, type="depopulate", gfn="0x1000000", count=256), ask(5, type="depopulate", gfn="0x1000000", count=512),
+         ask(6, type="populate", gfn="0x1000000", count=16), ask(7, type="ready")]
+open("/run/scenario/populate.txt", "w").write(",".join(note.strip() for note in notes))
+while True:
+    message = json.loads(control.recv(65536))
+    control.send(json.dumps({"type": "ok", "re": message["id"]}).encode())
+    if message["type"] == "quit": break
+EOP
+chmod +x populate.py
+{ echo "demux: 1"; echo "emulators:"; echo "  - {name: populate, program: $PWD/populate.py, mode: isolated}"; } > populate.yaml
+pages() { demux-conformance --pages "$DOMID"; }
+before=$(pages)
+check "a Python emulator that wants memory populated is attached" demux attach "$DOMID" "$PWD/populate.yaml"
+check "it got the memory, could not have it twice, gave back what it had and nothing else" \
+  equal "$(cat populate.txt)" "attach,ok,error invalid,error invalid,ok,ok,ok"
+check "the guest has the 16 pages more" equal "$(($(pages) - before))" 16
+check "it is detached, too" demux detach "$DOMID" populate
+check "and what it left was taken back" equal "$(pages)" "$before"
 check "and nobody answers there again" reads 0x90 4 0xffffffff
 check "xl destroy succeeds" xl destroy second
 check "nothing of Demux is left" wait_until 30 nothing_of_demux

@@ -148,7 +148,7 @@ static inline void dmx_slot_copy(const dmx_slot *slot, dmx_request *request) {
 }
 
 // Takes a READY request: INPROCESS, then a copy. False when the slot was not READY.
-// Drain the ring first (section 7).
+// Between seeing READY and taking the request, drain the ring (section 7): what was posted before it is there by then.
 static inline bool dmx_slot_take(dmx_slot *slot, dmx_request *request) {
     if (!dmx_slot_move(slot, DMX_READY, DMX_INPROCESS)) return false;
     dmx_slot_copy(slot, request);

@@ -134,6 +134,8 @@ final class EmulatorSession {
         do {
             packet = try Packet.decoded(bytes)
         } catch {
+            // A broken answer is not answered, or two sides could go on refusing each other's refusals.
+            if error.isAnswer { return }
             send(.error(Refusal(error.unsupported ? .unsupported : .malformed, asked: "a packet", message: error.reason)), re: error.id)
             return
         }
@@ -155,11 +157,11 @@ final class EmulatorSession {
             }
             if case .hello = packet.body { failStart("\(error)") }
             // A refused claim before ready: the emulator may do without it; if it exits instead, this is the reason.
-            if started != nil { lastRefusal = "\(error)" }
+            if started != nil { lastWords = "it was refused \(error)" }
         }
     }
 
-    private var lastRefusal: String?
+    private var lastWords: String?
 
     private func serve(_ packet: Packet) throws(Refusal) {
         if case .hello(let hello) = packet.body { return try greet(hello, re: packet.id) }
@@ -209,6 +211,8 @@ final class EmulatorSession {
             send(.ok(Reply()), re: packet.id)
         case .log(let log):
             context.logBook.record(source: name, level: log.level.loggerLevel, text: log.message)
+            // What it says itself before it gives up is the best reason there is.
+            if started != nil, log.level == .error { lastWords = LogBook.escaped(log.message) }
         default:
             throw Refusal(.unsupported, asked: packet.body.type, message: "it is the coordinator that says this")
         }
@@ -401,7 +405,7 @@ final class EmulatorSession {
         let wasQuitting = state == .quitting
         state = .ended("\(exit)")
         if started != nil {
-            failStart("it \(exit) before it was ready" + (lastRefusal.map { "; it had been refused \($0)" } ?? ""))
+            failStart("it \(exit) before it was ready" + (lastWords.map { ": \($0)" } ?? ""))
         } else if wasServing {
             context.logBook.note(.error, "emulator '\(name)' \(exit); its accesses now read all-ones")
             releaseWaiters()

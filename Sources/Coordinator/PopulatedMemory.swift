@@ -21,13 +21,15 @@ struct PopulatedMemory {
         do {
             // Xen would put the new page in the old one's place without a word.
             let memory = try host.guestMemory()
+            // What is cached of the guest's pages would be stale, and what stays mapped could not be given back.
+            memory.invalidate()
+            defer { memory.invalidate() }
             for index in 0..<UInt64(request.count) {
                 let gfn = GFN(request.gfn.value + index)
                 guard memory.load(gfn.address, size: 1) == nil else {
                     throw Refusal(.invalid, asked: asked, message: "the guest has memory at \(gfn) already")
                 }
             }
-            memory.invalidate()
             try host.populate(first: GFN(request.gfn.value), pages: request.count)
         } catch let refusal as Refusal {
             throw refusal

@@ -205,6 +205,7 @@ final class DeviceModelProcess {
         note(.info, "the domain is gone")
         qemu?.signal(SIGTERM)
         coordinator.guestIsGone()
+        host.release()
         stop(0)
     }
 

@@ -15,9 +15,9 @@ TEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 cpio e2fsprogs kmod gcc libc6
 # Installed; then what only the tests and the benchmarks use.
 COMMAND := demux
 LIBEXEC_PROGRAMS := demux-dm demux-scratch demux-debug
-TEST_PROGRAMS := demux-example demux-c-scratch demux-conformance
+TEST_PROGRAMS := demux-example demux-c-scratch demux-conformance demux-bench demux-c-loop
 
-.PHONY: demo test test-full unit-test rig-test release stage install build-packages test-packages clean
+.PHONY: demo test test-full unit-test rig-test bench release stage install build-packages test-packages clean
 # One thing after another: two builds at once would wait for each other anyway, and the last runner's last line is to be the last.
 .NOTPARALLEL:
 
@@ -38,6 +38,10 @@ unit-test: test-packages
 
 rig-test: test-packages stage
 	DEMUX_STAGE=$(CURDIR)/$(STAGE) prove --verbose Tests/XenRig/rig.t
+
+# On LocalHost, then in the rig; BENCH_RIG=no leaves the rig out.
+bench: test-packages stage
+	@Tests/Benchmarks/bench.sh $(BIN) $(CURDIR)/$(STAGE)
 
 release:
 	$(RELEASE_BUILD)

@@ -73,6 +73,17 @@ let package = Package(
         .executableTarget(
             name: "demux-test-emulator", dependencies: ["EmulatorKit", "EmulatorProtocol", "Host", "Platform"], path: "Tests/TestEmulator"),
 
+        // Round trips of the Swift emulator against a bare C loop (`make bench`).
+        .executableTarget(
+            name: "demux-bench",
+            dependencies: [
+                "CIoreq", "CPlacement", "Coordinator", "EmulatorProtocol", "Host", "LocalHost", "Platform", "Specification",
+                .product(name: "Histogram", package: "hdrhistogram-swift"), .product(name: "Logging", package: "swift-log"),
+            ],
+            path: "Tests/Benchmarks/Bench"),
+        .target(name: "CPlacement", path: "Tests/Benchmarks/CPlacement"),
+        .executableTarget(name: "demux-c-loop", dependencies: ["CIoreq"], path: "Tests/Benchmarks/CLoop"),
+
         .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
         .testTarget(name: "HostTests", dependencies: ["Host", "Platform"]),
         .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol"]),

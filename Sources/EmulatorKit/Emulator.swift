@@ -10,7 +10,8 @@ public protocol Emulator: ~Copyable {
     /// What the emulator is called: 1 to 32 letters, digits, '-' and '_'.
     static var name: String { get }
 
-    /// How long the serving loop may look for the next request before it sleeps, while requests keep coming.
+    /// How long the serving loop may look for the next request before it sleeps, while requests keep coming. Whoever runs the emulator
+    /// has the last word: DEMUX_SPIN_MICROSECONDS in its environment (0: never).
     static var spinLimit: Duration { get }
 
     /// Claims ranges and reads options. Nothing is served before it returns. (In a noncopyable type, what can throw has to come

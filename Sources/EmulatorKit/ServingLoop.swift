@@ -45,7 +45,7 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
         self.channel = channel
         self.emulator = emulator
         self.core = core
-        spin = SpinBudget(limit: E.spinLimit)
+        spin = SpinBudget(limit: SpinSetting.limit(E.spinLimit))
     }
 
     /// Connects the notifications and finishes what waits already. The caller answers `start` afterwards.

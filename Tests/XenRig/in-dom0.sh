@@ -28,8 +28,7 @@ for s; do
     not_ok "$s: the scenario comes to its end"
     diag "status $status"; diag_file "$LOGS/$s.log"; xen_log; diag_file $XEN_LOG 20
   fi
-  clean_up 2>> "$LOGS/$s.log"
-  ! kill -TERM -- -$group 2>/dev/null || diag "clean-up: ended what $s left running"
+  clean_up $group 2>> "$LOGS/$s.log"
 done
 xen_log; cp $XEN_LOG $LOGS/xen.log
 cp -r /var/log/xen $LOGS/ 2>/dev/null

@@ -110,7 +110,7 @@ create() {
 }
 domain_ids() { xl list | awk 'NR > 1 && $2 != 0 { print $2 }'; }      # all but dom0's, zombies too
 no_domains() { local d; d=$(domain_ids); [ -z "$d" ] || { xl list; return 1; }; }
-no_device_models() { ! pgrep -af 'qemu-system|demux' || return 1; }
+no_device_models() { ! pgrep -a 'qemu-system|demux' || return 1; }
 # Nothing of the guest DOMID is left: no domain, no device model, no xenstore entries.
 nothing_left() {
   local d=$1 left=0
@@ -120,9 +120,11 @@ nothing_left() {
   ! xenstore-exists "/local/domain/0/device-model/$d" 2>/dev/null || { echo "xenstore has device-model/$d"; left=1; }
   return $left
 }
-# Destroys whatever guests are left, for the next scenario; says so.
+# Destroys whatever guests are left and ends the process group GROUP, for the next scenario; says so.
 clean_up() {
   local d
   for d in $(domain_ids); do diag "clean-up: destroys domain $d"; timeout $((60 * PATIENCE)) xl destroy "$d" >&2; done
+  # A process that maps a dead guest's memory keeps it as a zombie, so this comes before the wait.
+  ! kill -TERM -- -"$1" 2>/dev/null || diag "clean-up: ended what the scenario left running"
   wait_until 20 no_domains >&2 || diag "clean-up: domains stay: $(xl list | tail -n +3)"
 }

@@ -3,7 +3,7 @@
 #   DEMUX_STAGE       a directory whose bin/ has the programs under test; dom0 sees it at /extra. A lib/ beside it, if
 #                     there is one, is searched for shared libraries
 #   DEMUX_RIG_OUT     where to leave logs (default: a new directory under $TMPDIR or /tmp)
-#   DEMUX_RIG_PATIENCE  what every time limit in the scenarios is multiplied by (5): they guard against hanging only, and
+#   DEMUX_RIG_PATIENCE  what every time limit in the scenarios is multiplied by (3): they guard against hanging only, and
 #                     a machine that does other things as well is slow
 #   DEMUX_RIG_LIMIT   seconds for the whole boot (7200)
 # With SCENARIOs (names in scenarios/, without .sh) only those run, and only what their `# needs:` lines name is needed.
@@ -33,7 +33,7 @@ KIT=$(mktemp -d); trap 'rm -rf "$KIT"; [ -n "$DEMUX_STAGE" ] || rmdir "$STAGE"' 
 "$HERE/guest/mk.sh" "$KIT/guest" > "$OUT/guest-build.log" 2>&1 ||
   { sed 's/^/# /' "$OUT/guest-build.log"; bail "the guest programs did not build (gcc-multilib is needed)"; }
 cp -r "$HERE/scenarios" "$HERE/lib-demux.sh" "$HERE/lib-spec.sh" "$HERE/in-dom0.sh" "$KIT/"
-echo "${DEMUX_RIG_PATIENCE:-5}" > "$KIT/patience"
+echo "${DEMUX_RIG_PATIENCE:-3}" > "$KIT/patience"
 echo "# output in $OUT/share"
 "$HERE/run.sh" -b > /dev/null || bail "the rig could not be built"
 "$HERE/run.sh" -t "${DEMUX_RIG_LIMIT:-7200}" -o "$OUT" -s "$KIT" -S "$STAGE" "bash /share/in-dom0.sh ${SCENARIOS[*]}" \

@@ -62,6 +62,8 @@ struct Core: ~Copyable {
     let counters: CounterPage
     let control: ControlConnection
     let attachment: Attachment
+    /// The attachment's memory, for the way of a request; nil when this emulator has no access to it.
+    let guestMemory: BorrowedMemory?
 
     let work: UnsafeMutablePointer<SlotWork>
     let staging: UnsafeMutableRawPointer
@@ -118,6 +120,7 @@ struct Core: ~Copyable {
         self.vcpus = min(max(vcpus, 1), VCPUID.limit)
         counters = attachment.counters
         control = attachment.control
+        guestMemory = attachment.memory.map { BorrowedMemory($0) }
         events = EventSources(control: attachment.control.descriptor)
         work = .allocate(capacity: VCPUID.limit)
         work.initialize(repeating: SlotWork(), count: VCPUID.limit)
@@ -126,6 +129,7 @@ struct Core: ~Copyable {
     }
 
     deinit {
+        guestMemory?.release()
         work.deallocate()
         staging.deallocate()
         (functions + 0).deinitialize(count: functionCount)

@@ -22,7 +22,7 @@ extension Core {
         switch request.kind {
         case .invalidate:
             counters.add(.invalidations)
-            attachment.memory?.invalidate()
+            guestMemory?.invalidate()
             return finish(slot, request.data)
         case .timeOffset:
             return  // handed out by `advance`
@@ -40,7 +40,7 @@ extension Core {
         }
         if !AccessSize.isValid(request.size) || request.size > widest { return refuse(slot, "its size is not one such an access has") }
         if request.count == 0 || request.count > Self.mostRepetitions { return refuse(slot, "its number of repetitions is absurd") }
-        if request.dataIsPointer && attachment.memory == nil {
+        if request.dataIsPointer && guestMemory == nil {
             return refuse(slot, "its data is in guest memory, to which this emulator has no access")
         }
     }
@@ -115,9 +115,14 @@ extension Core {
     func written(_ slot: Int) -> UInt64 {
         let request = work[slot].request
         guard request.dataIsPointer else { return request.data & AccessSize.allOnes(request.size) }
-        var value: UInt64 = 0
-        withUnsafeMutableBytes(of: &value) { $0.copyMemory(from: UnsafeRawBufferPointer(start: staged(slot), count: min(8, Int(request.size)))) }
-        return value
+        // By size: a copy of a length that is only known at run time is a call into the C library for each repetition.
+        let place = staged(slot)
+        switch request.size {
+        case 1: return UInt64(place.loadUnaligned(as: UInt8.self))
+        case 2: return UInt64(place.loadUnaligned(as: UInt16.self))
+        case 4: return UInt64(place.loadUnaligned(as: UInt32.self))
+        default: return place.loadUnaligned(as: UInt64.self)
+        }
     }
 
     /// Takes the value of the present repetition and goes on to the next, or answers the slot after the last.
@@ -127,7 +132,13 @@ extension Core {
             let cut = value & AccessSize.allOnes(request.size)
             work[slot].result = cut
             if request.dataIsPointer {
-                withUnsafeBytes(of: cut) { staged(slot).copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(staged(slot)), byteCount: min(8, Int(request.size))) }
+                let place = staged(slot)
+                switch request.size {
+                case 1: place.storeBytes(of: UInt8(truncatingIfNeeded: cut), as: UInt8.self)
+                case 2: place.storeBytes(of: UInt16(truncatingIfNeeded: cut), as: UInt16.self)
+                case 4: place.storeBytes(of: UInt32(truncatingIfNeeded: cut), as: UInt32.self)
+                default: place.storeBytes(of: cut, as: UInt64.self)
+                }
             }
         }
         work[slot].done &+= 1
@@ -140,7 +151,8 @@ extension Core {
 
     // MARK: the buffer in guest memory
 
-    /// Where the present repetition's bytes are in the staging buffer. Backwards, the first repetition is the highest.
+    /// Where the present repetition's bytes are in the staging buffer: a multiple of its size, so that all of them are inside. Backwards,
+    /// the first repetition is the highest.
     private func staged(_ slot: Int) -> UnsafeMutableRawPointer {
         let item = work[slot]
         let position = item.done &- item.chunkFirst
@@ -164,7 +176,7 @@ extension Core {
         let request = work[slot].request
         work[slot].chunkFirst = work[slot].done
         work[slot].chunkCount = min(request.count &- work[slot].done, UInt32(Self.stagingLength) / max(request.size, 1))
-        guard request.direction == .write, let guest = attachment.memory else { return }
+        guard request.direction == .write, let guest = guestMemory else { return }
         let (address, length) = chunk(slot)
         let target = UnsafeMutableRawBufferPointer(start: staging + slot * Self.stagingLength, count: length)
         if !guest.read(address, into: target) { malformed(slot, "its data is not in the guest's memory") }
@@ -172,7 +184,7 @@ extension Core {
 
     /// Writes what was read from the device into the guest's buffer.
     private mutating func closeChunk(_ slot: Int) {
-        guard let guest = attachment.memory else { return }
+        guard let guest = guestMemory else { return }
         let (address, length) = chunk(slot)
         let source = UnsafeRawBufferPointer(start: staging + slot * Self.stagingLength, count: length)
         if !guest.write(address, from: source) { malformed(slot, "its data is not in the guest's memory") }

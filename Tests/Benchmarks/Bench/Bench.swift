@@ -6,7 +6,7 @@ import Platform
 ///     demux-bench BIN COUNTER WORKDIR
 ///
 /// BIN has demux-scratch and demux-c-loop, not stripped; COUNTER is the built AllocationCounter; files are made in WORKDIR. DEMUX_BENCH_PAIRS
-/// is how many pairs of batches each line is made of (21). Fails when an answer is wrong or a request costs an
+/// is how many pairs of batches each line is made of (21), DEMUX_BENCH_ONLY how the names begin of the lines that are wanted. Fails when an answer is wrong or a request costs an
 /// allocation, a lock or a reference count; how fast anything is never fails it.
 @main
 struct Bench {
@@ -64,7 +64,7 @@ struct Bench {
             defer { c.end() }
             try placement.apply(servers: [swift.pid, c.pid])
             for guest in [swift.guest, c.guest] { guest.spinNanoseconds = UInt64(spin) * 1000 }
-            for workload in Workload.all {
+            for workload in Workload.chosen {
                 var ours = Series()
                 var theirs = Series()
                 for _ in 0..<pairs {
@@ -106,7 +106,7 @@ struct Bench {
             guard let placement = spin == 0 ? choices.together : choices.apart else { continue }
             try placement.apply(servers: [swift.pid])
             swift.guest.spinNanoseconds = UInt64(spin) * 1000
-            for workload in Workload.all {
+            for workload in Workload.chosen {
                 var warmUp = Series()
                 try warmUp.run(workload, on: swift.guest)
                 let before = page.now

@@ -11,7 +11,13 @@ struct Workload {
     /// What every answer has to be; nil: anything.
     let answer: UInt64?
 
-    static let all = [
+    /// Those that are run: DEMUX_BENCH_ONLY picks the ones whose name begins with it.
+    static let chosen: [Workload] = {
+        guard let wanted = ChildProcess.currentEnvironment()["DEMUX_BENCH_ONLY"] else { return all }
+        return all.filter { $0.name.hasPrefix(wanted) }
+    }()
+
+    private static let all = [
         Workload(
             name: "port write, 4 bytes", request: IORequest(kind: .portIO, direction: .write, address: UInt64(Layout.ports), data: 0x1234_5678, size: 4),
             trips: 1000, answer: nil),

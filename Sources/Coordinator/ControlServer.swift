@@ -35,6 +35,8 @@ final class ControlServer {
         guard connections.count < Self.largestNumber, let peer = try? UnixSocket.peer(of: accepted.raw),
             peer.uid == 0 || peer.uid == geteuid()
         else { return }
+        // A command that does not read its answers must not hold up the guest's coordinator.
+        guard (try? accepted.setNonBlocking(true)) != nil else { return }
         let raw = accepted.raw
         connections[raw] = Connection(MessageSocket(adopting: accepted))
         do {
@@ -73,7 +75,21 @@ final class ControlServer {
                 bytes = ControlCodec.encode(ControlReply.lines(fewer))
             }
         }
+        if bytes.count > MessageSocket.largestMessage, case .status(var status) = reply {
+            // Thousands of claims: the first of each emulator's that fit, and how many more there are.
+            var most = 256
+            while bytes.count > MessageSocket.largestMessage, most > 1 {
+                most /= 2
+                for index in status.emulators.indices { status.emulators[index].claims = Self.first(most, of: status.emulators[index].claims) }
+                bytes = ControlCodec.encode(ControlReply.status(status))
+            }
+        }
         do { try connection.socket.send(bytes) } catch { close(raw) }
+    }
+
+    private static func first(_ most: Int, of claims: [EmulatorStatus.ClaimStatus]) -> [EmulatorStatus.ClaimStatus] {
+        guard claims.count > most else { return claims }
+        return claims.prefix(most - 1) + [.init(range: "…", label: "there are more than can be shown")]
     }
 
     private func close(_ raw: CInt) {

@@ -36,6 +36,8 @@ public final class Coordinator {
     private let context: GuestContext
     private var sessions: [EmulatorSession] = []
     private var control: ControlServer?
+    /// Held while we have the folder: the kernel lets go of it however we end.
+    private var lock: CInt = -1
     /// What is known of QEMU; its owner keeps it up to date.
     public var qemu: QEMUStatus?
     /// Called when the control socket's `stop` was asked.
@@ -97,12 +99,31 @@ public final class Coordinator {
         }
     }
 
+    deinit { if lock >= 0 { close(lock) } }
+
     /// Opens the control socket: 0600 in a folder 0700.
+    /// - Throws: SystemError, also when another coordinator has the folder.
     public func openControl() throws(SystemError) {
         try Self.makeFolder(settings.directory)
+        try takeFolder()
         control = try ControlServer(loop: loop, path: settings.directory + "/control.sock") { [unowned self] request, reply in
             self.answer(request, reply)
         }
+    }
+
+    /// Two that start at once must not take the socket from each other: the folder itself is the lock.
+    private func takeFolder() throws(SystemError) {
+        let raw = open(settings.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard raw >= 0 else { throw SystemError("open", settings.directory) }
+        guard flock(raw, LOCK_EX | LOCK_NB) == 0 else {
+            let code = errno
+            close(raw)
+            guard code == EWOULDBLOCK else { throw SystemError("lock", settings.directory, code: code) }
+            throw SystemError(
+                "take", settings.directory, reason: "\(context.host.domain) has a coordinator already",
+                remedy: "end it first (demux stop \(context.host.domain.rawValue)), or choose another number with --domid")
+        }
+        lock = raw
     }
 
     private static func makeFolder(_ path: String) throws(SystemError) {
@@ -173,6 +194,7 @@ public final class Coordinator {
             let names = sessions.map { $0.name }.joined(separator: ", ")
             return reply(.failed("this guest has no emulator '\(name.prefix(40))'; it has: \(names.isEmpty ? "none" : names)"))
         }
+        session.cancelStart()
         session.detach { [weak self] reason in
             guard let self else { return }
             self.sessions.removeAll { $0 === session }
@@ -213,6 +235,12 @@ public final class Coordinator {
     }
 
     private func removeSockets() {
+        // Without the lock they are somebody else's.
+        guard lock >= 0 else { return }
+        defer {
+            close(lock)
+            lock = -1
+        }
         _ = unlink(settings.directory + "/control.sock")
         _ = rmdir(settings.directory)
     }

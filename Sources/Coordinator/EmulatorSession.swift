@@ -72,8 +72,14 @@ final class EmulatorSession {
             program: specification.program, arguments: specification.arguments, environment: environment,
             inherited: [ChildProcess.Inherited(ours: childEnd.raw, theirs: 3)])
         self.process = process
-        try context.loop.watch(process.exitDescriptor, for: .readable) { [weak self] _ in self?.processEnded() }
-        try context.loop.watch(socket.descriptor.raw, for: .readable) { [weak self] _ in self?.receive() }
+        do {
+            try context.loop.watch(process.exitDescriptor, for: .readable) { [weak self] _ in self?.processEnded() }
+            try context.loop.watch(socket.descriptor.raw, for: .readable) { [weak self] _ in self?.receive() }
+        } catch {
+            // Nobody would ever hear of it again.
+            process.signal(SIGKILL)
+            throw error
+        }
         deadline = context.loop.after(.milliseconds(specification.readyWithinMilliseconds)) { [weak self] in self?.tooLate() }
     }
 
@@ -86,7 +92,12 @@ final class EmulatorSession {
 
     private func tooLate() {
         deadline = nil
-        let heard = state == .spawned ? "it never said hello" : "it said hello but never ready"
+        let heard =
+            switch state {
+            case .spawned: "it never said hello"
+            case .ready: "it said ready but never answered 'start'"
+            default: "it said hello but never ready"
+            }
         failStart("\(heard) within \(specification.readyWithinMilliseconds) ms of its start; raise 'ready-within', or look why \(specification.program) takes so long")
     }
 
@@ -111,7 +122,7 @@ final class EmulatorSession {
             do {
                 switch try socket.receive(wait: false) {
                 case .nothing: return
-                case .closed: return closeSocket()
+                case .closed: return closeSocket("it closed its connection before it was ready")
                 case .message(let bytes, _): handle(bytes)
                 }
             } catch {
@@ -120,13 +131,13 @@ final class EmulatorSession {
         }
     }
 
-    private func closeSocket() {
+    /// Nothing is heard or said any more.
+    /// - Parameter reason: why it does not start, if it has not; when its process ends within a moment, that is the reason.
+    private func closeSocket(_ reason: String) {
         guard socketOpen else { return }
         socketOpen = false
         context.loop.forget(socket.descriptor.raw)
-        if case .ended = state { return }
-        if state == .quitting { return }
-        if started != nil { context.loop.after(.milliseconds(200)) { [weak self] in self?.failStart("it closed its connection before it was ready") } }
+        if started != nil { context.loop.after(.milliseconds(200)) { [weak self] in self?.failStart(reason) } }
     }
 
     private func handle(_ bytes: [UInt8]) {
@@ -137,6 +148,11 @@ final class EmulatorSession {
             // A broken answer is not answered, or two sides could go on refusing each other's refusals.
             if error.isAnswer { return }
             send(.error(Refusal(error.unsupported ? .unsupported : .malformed, asked: "a packet", message: error.reason)), re: error.id)
+            return
+        }
+        if hasExited {
+            // Its last words. A claim or a `ready` of a dead emulator (or of a child that it left its socket to) is worth nothing.
+            if case .log(let log) = packet.body { context.logBook.record(source: name, level: log.level.loggerLevel, text: log.message) }
             return
         }
         if let re = packet.re {
@@ -282,6 +298,9 @@ final class EmulatorSession {
 
     // MARK: claims
 
+    /// The host keeps 256 separate ranges of each of three kinds, but any number that touch.
+    private static let mostClaims = 768
+
     private func claim(_ claim: Claim) throws(Refusal) -> Int {
         guard let range = claim.range else {
             throw Refusal(
@@ -293,7 +312,10 @@ final class EmulatorSession {
 
     private func take(_ range: IORange, label: String) throws(Refusal) -> Int {
         guard let server, !context.dying else { throw Refusal(.order, asked: "\(range)", message: "the guest is going away") }
-        let safeLabel = LogBook.escaped(String(label.prefix(64)))
+        guard context.registry.claims(of: owner).count < Self.mostClaims else {
+            throw Refusal(.exhausted, asked: "\(range)", message: "an emulator can have \(Self.mostClaims) claims; claim fewer, longer ranges")
+        }
+        let safeLabel = LogBook.escaped(String(label.unicodeScalars.prefix(64)))
         let number = try context.registry.claim(range, owner: owner, label: safeLabel, interposing: interposing)
         do throws(Refusal) {
             try asHost("\(range) (\(safeLabel))") { () throws(HostError) in try context.host.map(range, to: server) }
@@ -305,11 +327,15 @@ final class EmulatorSession {
     }
 
     private func release(_ number: Int) throws(Refusal) {
-        guard let entry = context.registry.release(number, owner: owner) else {
+        guard let entry = context.registry.claims(of: owner).first(where: { $0.number == number }) else {
             throw Refusal(.invalid, asked: "unclaim \(number)", message: "this emulator has no claim of that number")
         }
-        guard let server, !context.dying else { return }
-        try asHost("\(entry.range)") { () throws(HostError) in try context.host.unmap(entry.range, from: server) }
+        if let server, !context.dying {
+            // First the host: it can refuse (it keeps 256 separate ranges), and what it still routes to us must not be given away.
+            try asHost("\(entry.range)") { () throws(HostError) in try context.host.unmap(entry.range, from: server) }
+        }
+        if case .pci(let function) = entry.range { lower(lines.filter { $0.device == function.device && $0.isa == nil }) }
+        _ = context.registry.release(number, owner: owner)
     }
 
     private func assign(_ request: PCIRequest) throws(Refusal) -> (PCIAddress, Int) {
@@ -357,9 +383,10 @@ final class EmulatorSession {
     private func interrupt(_ line: INTx) throws(Refusal) {
         if let isa = line.isa {
             guard isa < 16 else { throw Refusal(.invalid, asked: "ISA interrupt \(isa)", message: "there are 0 to 15") }
-            return try asHost("ISA interrupt \(isa)") { () throws(HostError) in
+            try asHost("ISA interrupt \(isa)") { () throws(HostError) in
                 try context.host.setISAInterrupt(isa, asserted: line.asserted)
             }
+            return note(Line(isa: isa), asserted: line.asserted)
         }
         let pins = ["A": UInt8(0), "B": 1, "C": 2, "D": 3]
         guard let text = line.function, let function = PCIAddress(parsing: text), let pin = line.pin.flatMap({ pins[$0] }) else {
@@ -371,13 +398,42 @@ final class EmulatorSession {
         try asHost("intx of \(function)") { () throws(HostError) in
             try context.host.setINTx(device: function.device, pin: pin, asserted: line.asserted)
         }
+        note(Line(device: function.device, pin: pin), asserted: line.asserted)
     }
 
+    /// Lines that it asserts, so that none stays asserted when it is gone: the guest could not silence it.
+    private struct Line: Hashable {
+        var device: UInt8 = 0
+        var pin: UInt8 = 0
+        var isa: UInt8?
+    }
+    private var lines: Set<Line> = []
+
+    private func lower(_ some: Set<Line>) {
+        lines.subtract(some)
+        guard !context.dying else { return }
+        for line in some {
+            if let isa = line.isa {
+                try? context.host.setISAInterrupt(isa, asserted: false)
+            } else {
+                try? context.host.setINTx(device: line.device, pin: line.pin, asserted: false)
+            }
+        }
+    }
+
+    private func note(_ line: Line, asserted: Bool) { if asserted { lines.insert(line) } else { lines.remove(line) } }
+
     // MARK: serving and its end
+
+    /// Whether its server was ever enabled: then a vCPU may wait in it.
+    private var enabled = false
+    /// Its process has ended; only its last words are listened to.
+    private var hasExited = false
 
     private func begin() {
         guard let server else { return failStart("it was never attached") }
         do {
+            enabled = true
             try context.host.setServer(server, enabled: true)
             try relay?.start()
         } catch {
@@ -400,53 +456,73 @@ final class EmulatorSession {
         guard let process, let exit = process.poll() else { return }
         context.loop.forget(process.exitDescriptor)
         // Its last words may still wait in the socket.
+        hasExited = true
         receive()
+        closeSocket("it \(exit)")
         let wasServing = state == .serving || state == .paused
         let wasQuitting = state == .quitting
         state = .ended("\(exit)")
+        lower(lines)
+        // In whatever state it died: from `ready` on the guest's accesses came here.
+        if !wasQuitting { releaseWaiters() }
         if started != nil {
             failStart("it \(exit) before it was ready" + (lastWords.map { ": \($0)" } ?? ""))
         } else if wasServing {
             context.logBook.note(.error, "emulator '\(name)' \(exit); its accesses now read all-ones")
-            releaseWaiters()
         } else if wasQuitting {
             context.logBook.note(.info, "emulator '\(name)' \(exit)")
         }
-        relay?.stop()
-        for answer in pending.values { answer(Refusal(.order, asked: "a request", message: "the emulator \(exit)")) }
+        let unanswered = pending.values
         pending = [:]
+        for answer in unanswered { answer(Refusal(.order, asked: "a request", message: "the emulator \(exit)")) }
         ended?(self)
     }
 
     /// What a dead emulator left: its server is disabled, and every access that waits in it is answered with all-ones, so
     /// that no vCPU is blocked for ever (../Protocols: death of an emulator).
     private func releaseWaiters() {
-        guard let server, !context.dying else { return }
+        guard let server, enabled, !context.dying else { return }
         do {
             try context.host.setServer(server, enabled: false)
             if let relay {
                 relay.abandon()
-            } else {
-                try Drain.answerAll(try context.host.openChannel(server))
+            } else if drained == nil {
+                let channel = try context.host.openChannel(server)
+                drained = channel
+                try Drain.answerAll(channel)
             }
         } catch {
             context.logBook.note(.error, "emulator '\(name)': \(error)")
         }
     }
 
-    /// Takes it away in the safe order: disable, let it (or us) answer what waits, quit, destroy.
+    /// The server's slots, once it was drained.
+    private var drained: (any SharedChannel)?
+
+    /// Calls `done` when every vCPU has taken its answer: a server that goes earlier takes the answer with it, and the vCPU stays
+    /// blocked. At most a second: a paused vCPU takes nothing.
+    private func whenTaken(patience: Int = 1000, _ done: @escaping () -> Void) {
+        let channel = relay?.source ?? drained
+        guard let channel, !context.dying, server != nil, patience > 0,
+            (0..<channel.vcpuCount).contains(where: { channel.slots.state($0) != IORequest.State.none })
+        else { return done() }
+        context.loop.after(.milliseconds(1)) { self.whenTaken(patience: patience - 1, done) }
+    }
+
+    /// Takes it away in the safe order: disable, let it (or us) answer what waits, quit, wait until the answers are taken, destroy.
     func detach(limit: Duration = .seconds(5), _ done: @escaping (String?) -> Void) {
-        if case .ended = state {
-            removeServer()
-            return done(nil)
-        }
-        if let server, !context.dying { try? context.host.setServer(server, enabled: false) }
+        if let server, enabled, !context.dying { try? context.host.setServer(server, enabled: false) }
         quit(limit: limit) { [self] in
             releaseWaiters()
-            removeServer()
-            done(nil)
+            whenTaken { [self] in
+                removeServer()
+                done(nil)
+            }
         }
     }
+
+    /// Somebody takes it away before it served: whoever waits for its start is told.
+    func cancelStart() { failStart("it was detached before it served") }
 
     /// Ends the process: quit, then after `limit` SIGTERM, then SIGKILL.
     func quit(limit: Duration = .seconds(2), _ done: @escaping () -> Void) {
@@ -460,7 +536,8 @@ final class EmulatorSession {
             done()
         }
         request(.quit) { _ in }
-        context.loop.after(limit) { [weak self] in
+        // Who does not listen needs no time.
+        context.loop.after(socketOpen ? limit : .zero) { [weak self] in
             guard let self, let process = self.process, process.poll() == nil else { return }
             self.context.logBook.note(.warning, "emulator '\(self.name)' did not quit; it gets SIGTERM")
             process.signal(SIGTERM)
@@ -484,6 +561,7 @@ final class EmulatorSession {
         }
         relay?.stop()
         relay = nil
+        drained = nil
         if let server, !context.dying {
             do { try context.host.destroyServer(server) } catch { context.logBook.note(.warning, "emulator '\(name)': \(error)") }
         }
@@ -494,6 +572,7 @@ final class EmulatorSession {
     func letGo() {
         relay?.stop()
         relay = nil
+        drained = nil
         bounce = nil
         server = nil
         process?.signal(SIGTERM)
@@ -514,8 +593,11 @@ final class EmulatorSession {
             try socket.send(Packet(message, id: id, re: re).encoded(), descriptors: descriptors.raw)
         } catch {
             // EAGAIN: it does not read its socket (a full buffer of small packets); treated like a closed one.
-            context.logBook.note(.warning, "emulator '\(name)': \(error)")
-            closeSocket()
+            let unread = error.code == EAGAIN
+            // What it sent before it closed can still be read, and its end may follow.
+            if !unread && (error.code == EPIPE || error.code == ECONNRESET) { return }
+            context.logBook.note(.warning, "emulator '\(name)'\(unread ? " does not read what it is sent; it is not listened to any more" : "")\(unread ? "" : ": \(error)")")
+            closeSocket(unread ? "it did not read what it was sent" : "\(error)")
         }
     }
 

@@ -34,6 +34,8 @@ final class Relay {
     /// Slots that the emulator is told of: one for each vCPU and one for posted writes.
     var slotCount: Int { channel.vcpuCount + 1 }
     private var postedSlot: Int { channel.vcpuCount }
+    /// The host's side.
+    var source: any SharedChannel { channel }
     private var slots: SlotPage { SlotPage(page: slotMapping.base) }
 
     init(name: String, context: GuestContext, channel: any SharedChannel) throws(SystemError) {

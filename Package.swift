@@ -99,7 +99,7 @@ let package = Package(
             name: "ProcessTests",
             dependencies: [
                 "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
-                "demux-scratch", "demux-debug", "demux-c-scratch", "demux-test-emulator", .product(name: "Logging", package: "swift-log"),
+                "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", .product(name: "Logging", package: "swift-log"),
             ]),
     ],
     swiftLanguageModes: [.v6]

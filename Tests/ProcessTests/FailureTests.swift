@@ -9,7 +9,7 @@ import Testing
 
 extension Guest {
     /// Kills an emulator's process as a crash would.
-    func kill(_ name: String) throws {
+    func crash(_ name: String) throws {
         let pid = try emulator(name).pid
         try #require(pid > 1)
         #expect(Glibc.kill(pid, SIGKILL) == 0)
@@ -39,7 +39,9 @@ final class Flag: Sendable {
     private let ones = Atomic<Int>(0)
     var raised: Bool { flag.load(ordering: .relaxed) }
     func raise() { flag.store(true, ordering: .relaxed) }
-    func count(_ isRight: Bool) { (isRight ? right : ones).add(1, ordering: .relaxed) }
+    func count(_ isRight: Bool) {
+        if isRight { right.add(1, ordering: .relaxed) } else { ones.add(1, ordering: .relaxed) }
+    }
     var rightOnes: Int { right.load(ordering: .relaxed) }
     var allOnes: Int { ones.load(ordering: .relaxed) }
 }
@@ -49,7 +51,7 @@ struct StartFailureTests {
     /// Starts one emulator that cannot, and gives the reason.
     private func reason(_ emulator: EmulatorSpecification) throws -> String {
         var found = ""
-        try withGuest([emulator]) { guest in
+        try withGuest([emulator]) { (guest: Guest) throws in
             let reasons = try guest.start()
             #expect(reasons.count == 1)
             found = reasons.joined()
@@ -64,46 +66,46 @@ struct StartFailureTests {
     }
 
     @Test("a program that exits at its start is told by its status")
-    func exits() throws { #expect(try reason(try Built.test("exit", "7")).contains("exited with status 7 before it was ready")) }
+    func exits() throws { #expect(try reason(Built.test("exit", "7")).contains("exited with status 7 before it was ready")) }
 
     @Test(
         "an emulator that dies on its way up is told by its signal",
         arguments: ["spawned", "attached", "claimed", "ready", "told to start"])
-    func dies(state: String) throws { #expect(try reason(try Built.test("die", state)).contains("was killed by signal 9")) }
+    func dies(state: String) throws { #expect(try reason(Built.test("die", state)).contains("was killed by signal 9")) }
 
     @Test("one that never says hello, ready or that it has started is told apart", arguments: [("silent", "never said hello"), ("never-ready", "never ready"), ("never-starts", "never answered 'start'")])
     func tooLate(mode: String, words: String) throws {
-        let text = try reason(try Built.test(mode, readyWithin: 1500))
+        let text = try reason(Built.test(mode, readyWithin: 1500))
         #expect(text.contains(words) && text.contains("1500 ms"))
     }
 
     @Test("garbage instead of hello is answered, and the emulator has its time all the same")
-    func garbage() throws { #expect(try reason(try Built.test("garbage", readyWithin: 1500)).contains("never said hello")) }
+    func garbage() throws { #expect(try reason(Built.test("garbage", readyWithin: 1500)).contains("never said hello")) }
 
     @Test("a message before hello is refused")
-    func claimFirst() throws { #expect(try reason(try Built.test("claim-first", readyWithin: 1500)).contains("never said hello")) }
+    func claimFirst() throws { #expect(try reason(Built.test("claim-first", readyWithin: 1500)).contains("never said hello")) }
 
     @Test("a connection that closes before ready is the reason")
-    func closes() throws { #expect(try reason(try Built.test("close")).contains("closed its connection before it was ready")) }
+    func closes() throws { #expect(try reason(Built.test("close")).contains("closed its connection before it was ready")) }
 
     @Test("a protocol version that is not spoken here is the reason")
-    func old() throws { #expect(try reason(try Built.test("old")).contains("this coordinator speaks version 1")) }
+    func old() throws { #expect(try reason(Built.test("old")).contains("this coordinator speaks version 1")) }
 
     @Test("an emulator that can only be attached directly has nothing to attach to without Xen")
-    func directOnly() throws { #expect(try reason(try Built.test("direct-only")).contains("the emulator offers")) }
+    func directOnly() throws { #expect(try reason(Built.test("direct-only")).contains("the emulator offers")) }
 
     @Test("an emulator that refuses to start is heard")
-    func refuses() throws { #expect(try reason(try Built.test("refuse-start")).contains("not today")) }
+    func refuses() throws { #expect(try reason(Built.test("refuse-start")).contains("not today")) }
 
     @Test("an option that the device does not know is told")
     func option() throws {
-        #expect(try reason(try Built.scratch("scratch", ["prots": "0x500"])).contains("exited with status 1"))
+        #expect(try reason(Built.scratch("scratch", ["prots": "0x500"])).contains("exited with status 1"))
     }
 
     @Test("two emulators that want one range: the error names both and both ranges")
     func clash() throws {
         // The same program twice: whoever comes second is refused the ports.
-        try withGuest([try Built.scratch("one"), try Built.scratch("two", ["ports": "0x510", "mmio": "0xfeda0000"])]) { guest in
+        try withGuest([Built.scratch("one"), Built.scratch("two", ["ports": "0x510", "mmio": "0xfeda0000"])]) { (guest: Guest) throws in
             let reasons = try guest.start()
             #expect(reasons.count == 1)
             let text = reasons.joined()
@@ -115,7 +117,7 @@ struct StartFailureTests {
     @Test("a range of QEMU's is refused, and what to do is said")
     func clashWithQEMU() throws {
         let range = try #require(PortRange(first: 0x510, last: 0x51b))
-        try withGuest([try Built.scratch()], before: { $0.noteQEMU(.ports(range), label: "fw_cfg") }) { guest in
+        try withGuest([Built.scratch()], before: { $0.noteQEMU(.ports(range), label: "fw_cfg") }) { (guest: Guest) throws in
             let text = try guest.start().joined()
             #expect(text.contains("QEMU has ports 0x510-0x51b (fw_cfg)") && text.contains("'interpose'"))
         }
@@ -124,9 +126,9 @@ struct StartFailureTests {
     @Test("a declared interposition over QEMU is allowed, serves and is shown")
     func interposition() throws {
         let range = try #require(PortRange(first: 0x510, last: 0x51b))
-        var scratch = try Built.scratch()
+        var scratch = Built.scratch()
         scratch.interpose = ["ports 0x500-0x51f"]
-        try withGuest([scratch], before: { $0.noteQEMU(.ports(range), label: "fw_cfg") }) { guest in
+        try withGuest([scratch], before: { $0.noteQEMU(.ports(range), label: "fw_cfg") }) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             #expect(try guest.status.interpositions == [Interposition(emulator: "scratch", range: "ports 0x500-0x51f", over: "ports 0x510-0x51b (fw_cfg)")])
             #expect(try guest.vcpu().read(port: 0x510, size: 4) == Place.scratch)
@@ -135,7 +137,7 @@ struct StartFailureTests {
 
     @Test("more emulators than a domain has servers: the coordinator does not begin")
     func tooMany() throws {
-        let many = try (0..<8).map { try Built.scratch("e\($0)") }
+        let many = (0..<8).map { Built.scratch("e\($0)") }
         let error = #expect(throws: HostError.self) { try Guest(many) }
         #expect(error?.reason == .noFreeServer)
     }
@@ -147,12 +149,12 @@ struct ServingFailureTests {
 
     @Test("an emulator killed under load leaves no vCPU waiting, and its place reads all-ones", arguments: [false, true])
     func killed(throughRelay: Bool) throws {
-        try withGuest([try Built.scratch(), try Built.cScratch()], vcpus: 3, plain: throughRelay) { guest in
+        try withGuest([Built.scratch(), Built.cScratch()], vcpus: 3, plain: throughRelay) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let stop = Flag()
             let runs = try guest.hammer(vcpus: 0..<3, place, until: stop)
             try eventually("the load is on") { stop.rightOnes > 100 }
-            try guest.kill("scratch")
+            try guest.crash("scratch")
             try eventually("reads give all-ones") { stop.allOnes > 100 }
             stop.raise()
             for run in runs { #expect(try run.get("a vCPU") == nil) }
@@ -163,7 +165,7 @@ struct ServingFailureTests {
 
     @Test("an emulator that dies with an access in its hand does not keep the vCPU", arguments: [false, true])
     func diesServing(throughRelay: Bool) throws {
-        try withGuest([try Built.test("die", "serving")], plain: throughRelay) { guest in
+        try withGuest([Built.test("die", "serving")], plain: throughRelay) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let vcpu = try guest.vcpu()
             let read = onThread { try? vcpu.read(port: 0x704, size: 2) }
@@ -173,20 +175,20 @@ struct ServingFailureTests {
 
     @Test("a dead emulator can be attached again under its name")
     func attachedAgain() throws {
-        try withGuest([try Built.scratch()]) { guest in
+        try withGuest([Built.scratch()]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
-            try guest.kill("scratch")
+            try guest.crash("scratch")
             try eventually("its end is seen") { try guest.emulator("scratch").state.hasPrefix("ended") }
-            #expect(try guest.ask(.attach(try Built.scratch())) == .done("emulator 'scratch' serves"))
+            #expect(try guest.attach(Built.scratch()) == .done("emulator 'scratch' serves"))
             try RegisterFile.check(try guest.vcpu(), place)
         }
     }
 
     @Test("an emulator that never answers holds its vCPU, nobody else, and detach frees it", arguments: [[], ["pointers"]])
     func holds(words: [String]) throws {
-        var test = try Built.test("hold")
+        var test = Built.test("hold")
         test.arguments += words
-        try withGuest([test, try Built.scratch()], vcpus: 2) { guest in
+        try withGuest([test, Built.scratch()], vcpus: 2) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let held = try guest.vcpu(1)
             let read = onThread { try? held.read(port: 0x700, size: 1) }
@@ -199,7 +201,7 @@ struct ServingFailureTests {
 
     @Test("INVALIDATE is answered while another vCPU's access waits, late answers arrive, and are counted", arguments: [false, true])
     func invalidate(throughRelay: Bool) throws {
-        try withGuest([try Built.test("late")], vcpus: 2, plain: throughRelay) { guest in
+        try withGuest([Built.test("late")], vcpus: 2, plain: throughRelay) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let waiting = try guest.vcpu(1)
             let read = onThread { try? waiting.read(port: 0x620, size: 4) }
@@ -207,7 +209,7 @@ struct ServingFailureTests {
             try eventually("the read is deferred") { try vcpu.read(port: 0x621, size: 1) == 1 }
             let sent = onThread { (try? vcpu.invalidate()) != nil }
             #expect(try sent.get("INVALIDATE"))
-            try vcpu.write(port: 0x621, size: 4, value: 0x1234_5678)
+            try vcpu.write(port: 0x620, size: 4, value: 0x1234_5678)
             #expect(try read.get("the deferred read") == 0x1234_5678)
             let counters = try guest.emulator("test").counters
             #expect(counters["deferred"] == 1)
@@ -217,7 +219,7 @@ struct ServingFailureTests {
 
     @Test("an emulator that answers what nobody asked reaches no further than its own relay")
     func hostile() throws {
-        try withGuest([try Built.test("hostile"), try Built.scratch()], vcpus: 2, plain: true) { guest in
+        try withGuest([Built.test("hostile"), Built.scratch()], vcpus: 2, plain: true) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let stop = Flag()
             let victim = try guest.vcpu(1)
@@ -236,7 +238,7 @@ struct ServingFailureTests {
 
     @Test("an emulator that takes requests out of its slots can still be taken away")
     func steals() throws {
-        try withGuest([try Built.test("steal")], plain: true) { guest in
+        try withGuest([Built.test("steal")], plain: true) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let vcpu = try guest.vcpu()
             let read = onThread { try? vcpu.read(port: 0x700, size: 4) }
@@ -248,7 +250,7 @@ struct ServingFailureTests {
 
     @Test("an emulator that floods its socket with lines holds up neither the coordinator nor the log")
     func floods() throws {
-        try withGuest([try Built.test("floods"), try Built.scratch()]) { guest in
+        try withGuest([Built.test("floods"), Built.scratch()]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             for _ in 0..<20 { #expect(try guest.status.emulators.count == 2) }
             #expect(try guest.log.allSatisfy { !$0.contains("\u{1b}") })
@@ -258,7 +260,7 @@ struct ServingFailureTests {
 
     @Test("an emulator that reads nothing is no longer listened to, and the coordinator goes on")
     func readsNothing() throws {
-        try withGuest([try Built.test("reads-nothing"), try Built.scratch()]) { guest in
+        try withGuest([Built.test("reads-nothing"), Built.scratch()]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             try eventually("it is given up") { try guest.log.contains { $0.contains("does not read what it is sent") } }
             try RegisterFile.check(try guest.vcpu(), place)
@@ -268,33 +270,36 @@ struct ServingFailureTests {
 
     @Test("an emulator that hears neither quit nor SIGTERM is killed in the end")
     func deaf() throws {
-        try withGuest([try Built.test("deaf")]) { guest in #expect(try guest.start() == []) }
+        try withGuest([Built.test("deaf")]) { (guest: Guest) throws in #expect(try guest.start() == []) }
     }
 
     @Test("what a dead emulator's child claims on its connection is not heard")
     func heir() throws {
-        try withGuest([try Built.test("heir")]) { guest in
+        try withGuest([Built.test("heir")]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             try eventually("its end is seen") { try guest.emulator("test").state.hasPrefix("ended") }
             // A second emulator that starts and ends gives the child its time.
-            #expect(try guest.ask(.attach(try Built.scratch())) == .done("emulator 'scratch' serves"))
+            #expect(try guest.attach(Built.scratch()) == .done("emulator 'scratch' serves"))
             #expect(try guest.emulator("test").claims.map(\.range) == ["ports 0x700-0x70f"])
         }
     }
 
     @Test("an emulator's claims are limited, and status still fits its packet")
     func greedy() throws {
-        try withGuest([try Built.test("greedy")]) { guest in
+        try withGuest([Built.test("greedy")]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             #expect(try guest.emulator("test").claims.count == 768)
-            guard case .status(let status) = try guest.ask(.status) else { return Issue.record("no status") }
+            guard case .status(let status) = try guest.ask(.status) else {
+                Issue.record("no status")
+                return
+            }
             #expect(status.emulators.first?.claims.last?.range == "…")
         }
     }
 
     @Test("thousands of random packets later the coordinator still serves", arguments: [1, 2])
     func fuzz(seed: Int) throws {
-        try withGuest([try Built.test("fuzz", "\(seed)", "\(1500 * thorough)"), try Built.scratch("scratch", ["ports": "0x500", "mmio": "0xfed80000"])]) { guest in
+        try withGuest([Built.test("fuzz", "\(seed)", "\(1500 * thorough)"), Built.scratch("scratch", ["ports": "0x500", "mmio": "0xfed80000"])]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             try eventually("the fuzz is over") {
                 let state = try guest.emulator("test").state
@@ -312,6 +317,8 @@ extension Guest {
     func isHeld(server name: String, vcpu: Int, relayed: Bool) throws -> Bool {
         let number = try #require(try emulator(name).server)
         let id = try #require(ServerID(number))
-        return try host.openChannel(id).slots.state(vcpu) == .inProcess
+        let channel = try host.openChannel(id)
+        // The slots are a view into the channel's page.
+        return withExtendedLifetime(channel) { channel.slots.state(vcpu) == .inProcess }
     }
 }

@@ -9,7 +9,7 @@ struct PCITests {
 
     /// A guest with one Scratch at a known place, both BARs where the test wants them.
     private func withFunction(_ body: (Guest, LocalVCPU, PCIAddress) throws -> Void) throws {
-        try withGuest([try Built.scratch("scratch", ["pci": slot])]) { guest in
+        try withGuest([Built.scratch("scratch", ["pci": slot])]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let function = try #require(PCIAddress(parsing: slot))
             let vcpu = try guest.vcpu()
@@ -98,7 +98,7 @@ struct PCITests {
 
     @Test("a BAR moved onto another emulator's range is not decoded there")
     func ontoAnother() throws {
-        try withGuest([try Built.scratch("scratch", ["pci": slot]), try Built.cScratch()]) { guest in
+        try withGuest([Built.scratch("scratch", ["pci": slot]), Built.cScratch()]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let function = try #require(PCIAddress(parsing: slot))
             let vcpu = try guest.vcpu()
@@ -139,21 +139,21 @@ struct PCITests {
 
     @Test("a device that goes while it asserts its interrupt leaves no line asserted", arguments: [false, true])
     func noLineIsLeft(killed: Bool) throws {
-        try withGuest([try Built.test("asserts")]) { guest in
+        try withGuest([Built.test("asserts")]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             try eventually("both lines are asserted") { guest.host.interrupts.intx(device: 31, pin: 0) && guest.host.interrupts.isa(5) }
-            if killed { try guest.kill("test") } else { #expect(try guest.ask(.detach(name: "test")) == .done("emulator 'test' was detached")) }
+            if killed { try guest.crash("test") } else { #expect(try guest.ask(.detach(name: "test")) == .done("emulator 'test' was detached")) }
             try eventually("both lines are deasserted") { !guest.host.interrupts.intx(device: 31, pin: 0) && !guest.host.interrupts.isa(5) }
         }
     }
 
     @Test("two devices that want one slot: the error names both")
     func slotClash() throws {
-        var first = try Built.scratch("first")
-        var second = try Built.scratch("second", ["ports": "0x800", "mmio": "0xfedb0000"])
+        var first = Built.scratch("first")
+        var second = Built.scratch("second", ["ports": "0x800", "mmio": "0xfedb0000"])
         first.pciSlot = slot
         second.pciSlot = slot
-        try withGuest([first, second]) { guest in
+        try withGuest([first, second]) { (guest: Guest) throws in
             let reasons = try guest.start()
             #expect(reasons.count == 1)
             let reason = reasons.joined()
@@ -163,10 +163,10 @@ struct PCITests {
 
     @Test("a slot that QEMU has is refused, and the error says what is there")
     func slotOfQEMU() throws {
-        var scratch = try Built.scratch()
+        var scratch = Built.scratch()
         scratch.pciSlot = "00:02.0"
         let taken = try #require(PCIAddress(parsing: "00:02.0"))
-        try withGuest([scratch], before: { $0.noteQEMU(.pci(taken), label: "VGA") }) { guest in
+        try withGuest([scratch], before: { $0.noteQEMU(.pci(taken), label: "VGA") }) { (guest: Guest) throws in
             let reason = try guest.start().joined()
             #expect(reason.contains("QEMU has PCI 0000:00:02.0 (VGA)"))
         }

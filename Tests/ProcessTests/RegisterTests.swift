@@ -123,7 +123,7 @@ enum RegisterFile {
 struct RegisterTests {
     @Test("every register answers in every size, at ports and in memory, of the Swift device and the C one", arguments: [false, true])
     func registers(throughRelay: Bool) throws {
-        try withGuest([try Built.scratch(), try Built.debug(), try Built.cScratch()], plain: throughRelay) { guest in
+        try withGuest([Built.scratch(), Built.debug(), Built.cScratch()], plain: throughRelay) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let vcpu = try guest.vcpu()
             for place in Place.fixed { try RegisterFile.check(vcpu, place) }
@@ -136,7 +136,7 @@ struct RegisterTests {
 
     @Test("string instructions carry every element, up and down, across pages", arguments: [false, true])
     func strings(throughRelay: Bool) throws {
-        try withGuest([try Built.scratch(), try Built.cScratch()], plain: throughRelay) { guest in
+        try withGuest([Built.scratch(), Built.cScratch()], plain: throughRelay) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             for place in Place.fixed { try RegisterFile.checkStrings(try guest.vcpu(), place, guest.host.memory) }
         }
@@ -144,7 +144,7 @@ struct RegisterTests {
 
     @Test("the windows of one device show the same registers")
     func sameRegisters() throws {
-        try withGuest([try Built.scratch(), try Built.cScratch()]) { guest in
+        try withGuest([Built.scratch(), Built.cScratch()]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let vcpu = try guest.vcpu()
             for (ports, memory) in [(Place.fixed[0], Place.fixed[1]), (Place.fixed[2], Place.fixed[3])] {
@@ -159,7 +159,7 @@ struct RegisterTests {
 
     @Test("what the guest prints comes out in the log")
     func prints() throws {
-        try withGuest([try Built.debug()]) { guest in
+        try withGuest([Built.debug()]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             for byte in "all is well\n".utf8 { try guest.vcpu().write(port: 0x402, size: 1, value: UInt64(byte)) }
             try eventually("the line is in the log") { try guest.log.contains { $0.contains("debug: all is well") } }
@@ -168,7 +168,7 @@ struct RegisterTests {
 
     @Test("four vCPUs at once each get their own answers", arguments: [false, true])
     func vcpusAtOnce(throughRelay: Bool) throws {
-        try withGuest([try Built.scratch(), try Built.cScratch()], vcpus: 4, plain: throughRelay) { guest in
+        try withGuest([Built.scratch(), Built.cScratch()], vcpus: 4, plain: throughRelay) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let runs = try (0..<4).map { index in
                 let vcpu = try guest.vcpu(index)

@@ -94,7 +94,7 @@ enum Faulty {
             wire.hello()
             for page in UInt64(0)..<20_000 {
                 guard let range = MMIORange(first: GuestAddress(0x1_0000_0000 + page << 12), length: 4096) else { break }
-                if case .error = wire.ask(.claim(Claim(.memory(range), label: "page \(page)"))).body { break }
+                if case .error = wire.ask(.claim(Claim(.memory(range), label: "a page that nobody would ever miss, number \(page)"))).body { break }
             }
             wire.say(.ok(Reply()), re: wire.ready())
         case "reads-nothing":

@@ -50,15 +50,12 @@ enum Dying {
 
 /// Breaks the protocol, or its word, once.
 enum Faulty {
-    private static let parent = getppid()
-
     private static func claim(_ port: UInt64) -> Claim {
         guard let number = UInt16(exactly: port), let range = PortRange(first: number, last: number) else { exit(93) }
         return Claim(.ports(range), label: "late")
     }
 
     static func run(_ mode: String) -> Never {
-        let parent = Self.parent
         let wire = Wire()
         switch mode {
         case "silent": break
@@ -107,6 +104,7 @@ enum Faulty {
         case "heir": Heir.leave(wire)
         case "claim-late":
             // The child of `heir`: claims once its parent is gone.
+            let parent = CommandLine.arguments.dropFirst(2).first.flatMap { pid_t($0) }
             while getppid() == parent { usleep(1000) }
             usleep(20_000)
             for port in UInt64(0x710)..<0x718 { wire.say(.claim(claim(port))) }
@@ -121,13 +119,12 @@ enum Faulty {
 enum Heir {
     static func leave(_ wire: Wire) -> Never {
         _ = wire.start()
-        if CommandLine.arguments.count > 2 { exit(64) }
         var pid: pid_t = 0
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         // Onto itself: the child keeps it whatever its flags are.
         posix_spawn_file_actions_adddup2(&actions, 3, 3)
-        var argv: [UnsafeMutablePointer<CChar>?] = [strdup(CommandLine.arguments[0]), strdup("claim-late"), nil]
+        var argv: [UnsafeMutablePointer<CChar>?] = [strdup(CommandLine.arguments[0]), strdup("claim-late"), strdup("\(getpid())"), nil]
         _ = posix_spawn(&pid, "/proc/self/exe", &actions, nil, &argv, nil)
         exit(0)
     }

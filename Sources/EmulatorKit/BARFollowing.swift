@@ -181,7 +181,7 @@ extension Core {
     // MARK: telling the device
 
     /// A BAR whose move the device has not been told. After the last one the guest's writes are completed.
-    mutating func nextMove() -> Step? {
+    mutating func nextMove() -> Step {
         for index in 0..<functionCount {
             let moved = functions[index].movedBars
             guard functions[index].remapping == .settled, moved != 0 || !functions[index].waiting.isEmpty else { continue }
@@ -192,10 +192,12 @@ extension Core {
             let bar = moved.trailingZeroBitCount
             functions[index].movedBars = moved & (moved &- 1)
             dispatched = -1
-            return .moved(Window(index: PCIFunction.window(index, bar)), functions[index].bars[bar].mapped)
+            access = Access(window: Window(index: PCIFunction.window(index, bar)), offset: 0, size: 1)
+            movedTo = functions[index].bars[bar].mapped
+            return .moved
         }
         hasMoves = (0..<functionCount).contains { functions[$0].movedBars != 0 }
-        return nil
+        return .nothing
     }
 
     private mutating func releaseWaiting(_ index: Int) {

@@ -30,13 +30,19 @@ struct SlotWork {
     var complained = false
 }
 
-/// What the loop has to do next for the device.
+/// What the loop has to do next for the device. What goes with it stands in the core, in `access`, `value` and `movedTo`: an enum
+/// that carried it would be copied from one function to the next, which cost more than everything else about a repetition.
 @usableFromInline
-enum Step {
-    case read(Access)
-    case write(Access, UInt64)
-    case moved(Window, UInt64?)
-    case timeOffset(Int64)
+enum Step: UInt8 {
+    case nothing
+    /// A read of `access`.
+    case read
+    /// A write of `value` to `access`.
+    case write
+    /// The window of `access` is now at `movedTo`.
+    case moved
+    /// The guest's clock was set by `value` seconds, as a bit pattern.
+    case timeOffset
 }
 
 /// The serving loop without the device: slots, ring, claims, PCI functions and the control connection.
@@ -77,6 +83,10 @@ struct Core: ~Copyable {
     var current = -1
     /// The slot of the access that the device has now; -1 for a posted write.
     var dispatched = -1
+    /// What goes with the last step.
+    @usableFromInline var access = Access(window: Window(index: 0), offset: 0, size: 1)
+    @usableFromInline var value: UInt64 = 0
+    @usableFromInline var movedTo: UInt64?
     var sliceLeft: UInt32 = 0
     /// Slices that may be begun before everything else gets a look: vCPUs that keep asking must not hold the loop.
     var picksLeft = 0
@@ -181,20 +191,25 @@ struct Core: ~Copyable {
 
     // MARK: handing out
 
-    /// The next thing for the device to do; nil when nothing waits.
+    /// The next thing for the device to do.
     @usableFromInline
-    mutating func next() -> Step? {
+    mutating func next() -> Step {
         while true {
-            if hasMoves, let step = nextMove() { return step }
+            if hasMoves {
+                let step = nextMove()
+                if step != .nothing { return step }
+            }
             if ringBudget > 0 {
-                if let step = nextPosted() { return step }
+                let step = nextPosted()
+                if step != .nothing { return step }
                 if ringBudget > 0 { continue }
             }
             if current >= 0 {
-                if let step = advance(current) { return step }
+                let step = advance(current)
+                if step != .nothing { return step }
                 current = -1
             } else {
-                guard let slot = pick() else { return nil }
+                guard let slot = pick() else { return .nothing }
                 // The entries posted before this request come first: they are looked at again after it was taken, because
                 // one could have been posted between an earlier look and the request.
                 current = slot
@@ -232,11 +247,11 @@ struct Core: ~Copyable {
     }
 
     /// The next posted write. Uses up one of `ringBudget`, all of it when the ring is empty.
-    private mutating func nextPosted() -> Step? {
+    private mutating func nextPosted() -> Step {
         guard run == .running, let entry = ring?.next() else {
             ringBudget = 0
             if ring?.isBroken == true { counters.add(.malformed) }
-            return nil
+            return .nothing
         }
         ringBudget -= 1
         progress &+= 1
@@ -245,22 +260,24 @@ struct Core: ~Copyable {
         switch IORequest.Kind(rawValue: entry.type) {
         case .timeOffset:
             counters.add(.timeOffsets)
-            return .timeOffset(Int64(bitPattern: entry.data))
+            value = entry.data
+            return .timeOffset
         case .copy, .portIO:
             let isPort = entry.type == IORequest.Kind.portIO.rawValue
             guard entry.direction == .write,
                 let found = isPort ? ports.find(entry.address, size: entry.size) : memory.find(entry.address, size: entry.size)
             else { break }
-            let access = Access(
+            access = Access(
                 window: Window(index: found.window), offset: Int(truncatingIfNeeded: found.offset), size: Int(entry.size), isPosted: true)
-            return .write(access, entry.data & AccessSize.allOnes(entry.size))
+            value = entry.data & AccessSize.allOnes(entry.size)
+            return .write
         default: break
         }
         counters.add(.malformed)
         if complaints.allows(at: EventLoop.now()) {
             complain("a posted access of type \(entry.type), \(entry.size) bytes at \(Hex.string(entry.address)) was dropped: no claim of this emulator takes it")
         }
-        return nil
+        return .nothing
     }
 
     // MARK: taking answers

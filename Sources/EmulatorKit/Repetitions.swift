@@ -62,21 +62,21 @@ extension Core {
         _ = complaints.takeSuppressed()
     }
 
-    /// The next access of a slot's request for the device; nil when the slot is answered, waits, or has had its slice.
-    mutating func advance(_ slot: Int) -> Step? {
-        guard work[slot].phase == .active else { return nil }
+    /// The next access of a slot's request for the device; nothing when the slot is answered, waits, or has had its slice.
+    mutating func advance(_ slot: Int) -> Step {
+        guard work[slot].phase == .active else { return .nothing }
         let kind = work[slot].request.kind
         if kind == .timeOffset {
             counters.add(.timeOffsets)
-            let seconds = Int64(bitPattern: work[slot].request.data)
+            value = work[slot].request.data
             dispatched = -1
             finish(slot, work[slot].request.data)
-            return .timeOffset(seconds)
+            return .timeOffset
         }
         while work[slot].phase == .active {
             if sliceLeft == 0 {
                 runnable.insert(slot)
-                return nil
+                return .nothing
             }
             sliceLeft -= 1
             if work[slot].request.dataIsPointer && work[slot].done >= work[slot].chunkFirst &+ work[slot].chunkCount { openChunk(slot) }
@@ -98,10 +98,12 @@ extension Core {
             work[slot].sequence &+= 1
             work[slot].early = nil
             dispatched = slot
-            let access = Access(window: Window(index: place.window), offset: Int(truncatingIfNeeded: place.offset), size: Int(size))
-            return work[slot].request.direction == .read ? .read(access) : .write(access, written(slot))
+            access = Access(window: Window(index: place.window), offset: Int(truncatingIfNeeded: place.offset), size: Int(size))
+            if work[slot].request.direction == .read { return .read }
+            value = written(slot)
+            return .write
         }
-        return nil
+        return .nothing
     }
 
     /// Where the present repetition of an MMIO access is.
@@ -154,11 +156,12 @@ extension Core {
     /// Where the present repetition's bytes are in the staging buffer: a multiple of its size, so that all of them are inside. Backwards,
     /// the first repetition is the highest.
     private func staged(_ slot: Int) -> UnsafeMutableRawPointer {
-        let item = work[slot]
-        let position = item.done &- item.chunkFirst
-        let place = item.request.backwards ? item.chunkCount &- 1 &- position : position
+        // Read in place: a copy of the whole item is a call into the C library.
+        let item = work + slot
+        let position = item.pointee.done &- item.pointee.chunkFirst
+        let place = item.pointee.request.backwards ? item.pointee.chunkCount &- 1 &- position : position
         // Folded into the buffer, whatever the counts say.
-        let offset = Int(truncatingIfNeeded: place &* item.request.size) & (Self.stagingLength - 1)
+        let offset = Int(truncatingIfNeeded: place &* item.pointee.request.size) & (Self.stagingLength - 1)
         return staging + slot * Self.stagingLength + offset
     }
 

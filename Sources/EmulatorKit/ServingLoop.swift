@@ -66,18 +66,19 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
     @inlinable
     mutating func pump() {
         core.pointee.beginGo()
-        while let step = core.pointee.next() {
+        while true {
+            let step = core.pointee.next()
             if !core.pointee.answered.isEmpty { notify() }
             let context = Context(core: core)
             switch step {
-            case .read(let access): core.pointee.answer(emulator.read(access, context))
-            case .write(let access, let value): core.pointee.answer(emulator.write(access, value, context))
-            case .moved(let window, let address): emulator.moved(window, to: address, context)
-            case .timeOffset(let seconds): emulator.timeOffset(seconds)
+            case .nothing: return
+            case .read: core.pointee.answer(emulator.read(core.pointee.access, context))
+            case .write: core.pointee.answer(emulator.write(core.pointee.access, core.pointee.value, context))
+            case .moved: emulator.moved(core.pointee.access.window, to: core.pointee.movedTo, context)
+            case .timeOffset: emulator.timeOffset(Int64(bitPattern: core.pointee.value))
             }
             if !core.pointee.answered.isEmpty { notify() }
         }
-        if !core.pointee.answered.isEmpty { notify() }
     }
 
     @inlinable

@@ -65,7 +65,7 @@ if [ ${#FORWARDS[@]} -gt 0 ]; then
   n=user,id=n0,restrict=on; for f in "${FORWARDS[@]}"; do n+=",hostfwd=tcp:127.0.0.1:${f%%:*}-:${f##*:}"; done
   MORE+=(-netdev "$n" -device virtio-net-pci,netdev=n0,romfile=)
 fi
-# One CPU: with two, QEMU 7.2's SVM emulation corrupts state on a busy machine (README.md).
+# One CPU: with two, the machine froze or went astray when this one was busy (README.md).
 START=$(date +%s.%N)
 TAIL=""
 if [ -z "$QUIET" ]; then tail -n +1 -s 0.5 -f "$OUT/share/out.log" & TAIL=$!; fi

@@ -1,0 +1,244 @@
+import EmulatorProtocol
+import Host
+import Logging
+import Platform
+
+/// What an emulator asks for, and what it gets: the requests of Protocols/emulator-protocol.md that an emulator sends.
+extension EmulatorSession {
+    func serve(_ packet: Packet) throws(Refusal) {
+        if case .hello(let hello) = packet.body { return try greet(hello, re: packet.id) }
+        guard state != .spawned else {
+            throw Refusal(.order, asked: packet.body.type, message: "the first message must be hello")
+        }
+        switch packet.body {
+        case .claim(let claim):
+            let number = try self.claim(claim)
+            send(.ok(Reply(claim: number)), re: packet.id)
+        case .unclaim(let unclaim):
+            try release(unclaim.claim)
+            send(.ok(Reply()), re: packet.id)
+        case .pci(let request):
+            let (address, number) = try assign(request)
+            send(.ok(Reply(claim: number, address: address)), re: packet.id)
+        case .memory:
+            try grantMemory(re: packet.id)
+        case .dma(let dma):
+            try copy(dma)
+            send(.ok(Reply()), re: packet.id)
+        case .ready:
+            guard state == .greeted else { throw Refusal(.order, asked: "ready", message: "it was said before") }
+            state = .ready
+            send(.ok(Reply()), re: packet.id)
+            begin()
+        case .intx(let line):
+            try interrupt(line)
+            if packet.id != nil { send(.ok(Reply()), re: packet.id) }
+        case .msi(let msi):
+            guard let data = UInt32(exactly: msi.data.value) else {
+                throw Refusal(.invalid, asked: "msi data \(Hex.string(msi.data.value))", message: "an MSI carries 32 bits")
+            }
+            try asHost("an MSI to \(Hex.string(msi.address.value))") { () throws(HostError) in
+                try context.host.injectMSI(address: msi.address.value, data: data)
+            }
+            if packet.id != nil { send(.ok(Reply()), re: packet.id) }
+        case .modified:
+            // Only an isolated emulator with a map of its own would say so; writes through `dma` are counted already.
+            if packet.id != nil { send(.ok(Reply()), re: packet.id) }
+        case .populate(let request):
+            guard !context.dying else { throw Refusal(.order, asked: "populate", message: "the guest is going away") }
+            try populated.add(request, host: context.host)
+            send(.ok(Reply()), re: packet.id)
+        case .depopulate(let request):
+            try populated.remove(request, host: context.host)
+            send(.ok(Reply()), re: packet.id)
+        case .log(let log):
+            context.logBook.record(source: name, level: log.level.loggerLevel, text: log.message)
+            // What it says itself before it gives up is the best reason there is.
+            if started != nil, log.level == .error { lastWords = LogBook.escaped(log.message) }
+        default:
+            throw Refusal(.unsupported, asked: packet.body.type, message: "it is the coordinator that says this")
+        }
+    }
+
+    func asHost(_ asked: String, _ body: () throws(HostError) -> Void) throws(Refusal) {
+        do {
+            try body()
+        } catch {
+            let code: Refusal.Code =
+                switch error.reason {
+                case .noFreeServer, .tooManyRanges: .exhausted
+                case .noSuchDomain: .order
+                case .invalid, .noSuchRange: .invalid
+                default: .host
+                }
+            throw Refusal(code, asked: asked, message: "\(error)")
+        }
+    }
+
+    func greet(_ hello: Hello, re: UInt32?) throws(Refusal) {
+        guard state == .spawned else { throw Refusal(.order, asked: "hello", message: "it was said before") }
+        guard hello.versions.contains(1) else {
+            throw Refusal(.unsupported, asked: "protocol versions \(hello.versions)", message: "this coordinator speaks version 1")
+        }
+        let wanted: AttachMode = specification.mode ?? (context.allowsDirect && hello.modes.contains(.direct) ? .direct : .isolated)
+        // Without Xen there is nothing to attach to directly: a specification made for Xen runs on LocalHost unchanged.
+        mode = context.allowsDirect ? wanted : .isolated
+        guard hello.modes.contains(mode) else {
+            throw Refusal(
+                .unsupported, asked: "attach \(mode.rawValue)",
+                message: "the emulator offers \(hello.modes.map(\.rawValue)); change 'mode' in the specification")
+        }
+        do {
+            let server = try context.takeServer()
+            self.server = server
+            let bag = DescriptorBag()
+            bag.add(try counterMemory.descriptor.duplicate())
+            var ring = true
+            var vcpus = context.vcpuCount
+            if mode == .isolated {
+                // An emulator that cannot follow pointers into guest memory gets single accesses from a relay.
+                if let host = context.host as? any IsolatingHost, hello.capabilities.contains("data-pointer") {
+                    let pages = try host.attachmentDescriptors(of: server)
+                    while let descriptor = pages.take() { bag.add(descriptor) }
+                } else {
+                    let relay = try Relay(name: name, context: context, channel: try context.host.openChannel(server))
+                    self.relay = relay
+                    let pages = try relay.attachmentDescriptors()
+                    while let descriptor = pages.take() { bag.add(descriptor) }
+                    ring = false
+                    vcpus = relay.slotCount
+                }
+            }
+            let restricted = context.restrictedTo
+            let attach = Attach(
+                mode: mode, domain: context.host.domain, server: server, vcpus: vcpus, ring: ring, name: name,
+                options: specification.options, uid: specification.uid ?? restricted?.uid, gid: specification.gid ?? restricted?.gid)
+            state = .greeted
+            send(.attach(attach), re: re, descriptors: bag)
+        } catch let error as HostError {
+            throw Refusal(error.reason == .noFreeServer ? .exhausted : .host, asked: "an ioreq server", message: "\(error)")
+        } catch {
+            throw Refusal(.host, asked: "attach", message: "\(error)")
+        }
+    }
+
+    // MARK: claims
+
+    /// The host keeps 256 separate ranges of each of three kinds, but any number that touch.
+    static let mostClaims = 768
+
+    func claim(_ claim: Claim) throws(Refusal) -> Int {
+        guard let range = claim.range else {
+            throw Refusal(
+                .invalid, asked: "\(claim.space.rawValue) \(Hex.string(claim.first.value))-\(Hex.string(claim.last.value))",
+                message: "the range is empty or does not fit its space")
+        }
+        return try take(range, label: claim.label)
+    }
+
+    func take(_ range: IORange, label: String) throws(Refusal) -> Int {
+        guard let server, !context.dying else { throw Refusal(.order, asked: "\(range)", message: "the guest is going away") }
+        guard context.registry.claims(of: owner).count < Self.mostClaims else {
+            throw Refusal(.exhausted, asked: "\(range)", message: "an emulator can have \(Self.mostClaims) claims; claim fewer, longer ranges")
+        }
+        let safeLabel = LogBook.escaped(String(label.unicodeScalars.prefix(64)))
+        let number = try context.registry.claim(range, owner: owner, label: safeLabel, interposing: interposing)
+        do throws(Refusal) {
+            try asHost("\(range) (\(safeLabel))") { () throws(HostError) in try context.host.map(range, to: server) }
+        } catch {
+            _ = context.registry.release(number, owner: owner)
+            throw error
+        }
+        return number
+    }
+
+    func release(_ number: Int) throws(Refusal) {
+        guard let entry = context.registry.claims(of: owner).first(where: { $0.number == number }) else {
+            throw Refusal(.invalid, asked: "unclaim \(number)", message: "this emulator has no claim of that number")
+        }
+        if let server, !context.dying {
+            // First the host: it can refuse (it keeps 256 separate ranges), and what it still routes to us must not be given away.
+            try asHost("\(entry.range)") { () throws(HostError) in try context.host.unmap(entry.range, from: server) }
+        }
+        if case .pci(let function) = entry.range { lower(lines.filter { $0.device == function.device && $0.isa == nil }) }
+        _ = context.registry.release(number, owner: owner)
+    }
+
+    func assign(_ request: PCIRequest) throws(Refusal) -> (PCIAddress, Int) {
+        let address: PCIAddress
+        if let wish = specification.pciSlot ?? request.slot {
+            guard let parsed = PCIAddress(parsing: wish), parsed.segment == 0, parsed.bus == 0 else {
+                throw Refusal(.invalid, asked: "PCI slot '\(wish.prefix(40))'", message: "it must be like \"00:05.0\", on bus 0 of segment 0")
+            }
+            address = parsed
+        } else {
+            guard let free = context.registry.freeDevice() else {
+                throw Refusal(.exhausted, asked: "a PCI slot", message: "devices 4 to 31 of bus 0 are all taken")
+            }
+            address = free
+        }
+        return (address, try take(.pci(address), label: request.label))
+    }
+
+    // MARK: memory and interrupts
+
+    func grantMemory(re: UInt32?) throws(Refusal) {
+        if mode == .direct { return send(.ok(Reply(memory: MemoryGrant(kind: .foreign))), re: re) }
+        do {
+            if let host = context.host as? any IsolatingHost {
+                let shared = try host.sharedMemory()
+                let regions = shared.regions.map { MemoryGrant.Region(address: $0.address, length: $0.length, offset: $0.offset) }
+                send(.ok(Reply(memory: MemoryGrant(kind: .shared, length: shared.length, regions: regions))), re: re, descriptors: shared.descriptors)
+            } else {
+                let bounce = try BounceBuffer(name: name, memory: try context.host.guestMemory())
+                self.bounce = bounce
+                let bag = DescriptorBag()
+                bag.add(try bounce.duplicate())
+                send(.ok(Reply(memory: MemoryGrant(kind: .bounce, length: UInt64(BounceBuffer.length)))), re: re, descriptors: bag)
+            }
+        } catch {
+            throw Refusal(.host, asked: "memory", message: "\(error)")
+        }
+    }
+
+    func copy(_ dma: DMA) throws(Refusal) {
+        guard let bounce else { throw Refusal(.order, asked: "dma", message: "ask for 'memory' first; only a bounce grant has dma") }
+        try bounce.copy(dma)
+    }
+
+    func interrupt(_ line: INTx) throws(Refusal) {
+        if let isa = line.isa {
+            guard isa < 16 else { throw Refusal(.invalid, asked: "ISA interrupt \(isa)", message: "there are 0 to 15") }
+            try asHost("ISA interrupt \(isa)") { () throws(HostError) in
+                try context.host.setISAInterrupt(isa, asserted: line.asserted)
+            }
+            return note(Line(isa: isa), asserted: line.asserted)
+        }
+        let pins = ["A": UInt8(0), "B": 1, "C": 2, "D": 3]
+        guard let text = line.function, let function = PCIAddress(parsing: text), let pin = line.pin.flatMap({ pins[$0] }) else {
+            throw Refusal(.invalid, asked: "intx", message: "it needs 'isa', or 'function' and 'pin' (\"A\" to \"D\")")
+        }
+        guard context.registry.claims(of: owner).contains(where: { $0.range == .pci(function) }) else {
+            throw Refusal(.invalid, asked: "intx of \(function)", message: "this emulator does not own that function")
+        }
+        try asHost("intx of \(function)") { () throws(HostError) in
+            try context.host.setINTx(device: function.device, pin: pin, asserted: line.asserted)
+        }
+        note(Line(device: function.device, pin: pin), asserted: line.asserted)
+    }
+
+
+    func lower(_ some: Set<Line>) {
+        lines.subtract(some)
+        guard !context.dying else { return }
+        for line in some {
+            if let isa = line.isa {
+                try? context.host.setISAInterrupt(isa, asserted: false)
+            } else {
+                try? context.host.setINTx(device: line.device, pin: line.pin, asserted: false)
+            }
+        }
+    }
+
+    func note(_ line: Line, asserted: Bool) { if asserted { lines.insert(line) } else { lines.remove(line) } }
+}

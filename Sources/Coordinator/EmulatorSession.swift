@@ -237,7 +237,10 @@ final class EmulatorSession {
         let unanswered = pending.values
         pending = [:]
         for answer in unanswered { answer(Refusal(.order, asked: "a request", message: "the emulator \(exit)")) }
-        ended?(self)
+        // What waits for the end holds this session, which holds what waits.
+        let tell = ended
+        ended = nil
+        tell?(self)
     }
 
     /// What a dead emulator left: its server is disabled, and every access that waits in it is answered with all-ones, so

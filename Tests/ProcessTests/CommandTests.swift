@@ -106,6 +106,23 @@ struct CommandTests {
         }
     }
 
+    @Test("an emulator that came and went leaves no descriptor behind in the coordinator")
+    func noDescriptorIsLeft() throws {
+        try withGuest { (run: RunningCommand) throws in
+            func comeAndGo() throws {
+                let control = try ControlConnection(socket)
+                #expect(try control.ask(.detach(name: "c")) == .done("emulator 'c' was detached"))
+                #expect(try control.ask(.attach(Built.cScratch())) == .done("emulator 'c' serves"))
+            }
+            func open() -> Int { TemporaryFolder.names(in: "/proc/\(run.process.pid)/fd").count }
+            try comeAndGo()
+            let before = open()
+            for _ in 0..<5 { try comeAndGo() }
+            // The coordinator may not have closed the last connection yet.
+            try eventually("no more are open than before: \(open()), not \(before)") { open() <= before }
+        }
+    }
+
     @Test("SIGTERM ends a busy guest in order, without a wrong value", arguments: [SIGTERM, SIGINT])
     func signals(number: CInt) throws {
         try withGuest(program: "demo") { (run: RunningCommand) throws in

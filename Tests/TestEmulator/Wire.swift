@@ -10,6 +10,13 @@ final class Wire {
     private(set) var attach: Attach?
     private(set) var bag = DescriptorBag()
 
+    private var counterMapping: Mapping?
+
+    /// Says in the counters how far it has got: a way that no limit on messages closes.
+    func count(_ counter: Counter) {
+        if let base = counterMapping?.base { CounterPage(page: base).add(counter) }
+    }
+
     /// Sends, and does not look whether it arrived.
     func say(_ message: Message, re: UInt32? = nil) {
         let id = re == nil ? nextID : nil
@@ -72,8 +79,11 @@ final class Wire {
 
     /// The pages and doorbells that came with `attach`.
     func channel() -> EventFDChannel {
-        _ = bag.take()
-        guard let attach, let slots = bag.take(), let kick = bag.take(), let done = bag.take(),
+        guard let attach, let counters = bag.take(), let page = try? SharedMemory(adopting: counters, length: CounterPage.length, what: "counters"),
+            let mapping = try? page.map(what: "counters")
+        else { exit(94) }
+        counterMapping = consume mapping
+        guard let slots = bag.take(), let kick = bag.take(), let done = bag.take(),
             let page = try? SharedMemory(adopting: slots, length: SlotPage.length, what: "slots"),
             let channel = try? EventFDChannel(slots: page, ring: nil, kick: EventFD(adopting: kick), done: EventFD(adopting: done), vcpuCount: attach.vcpus)
         else { exit(91) }

@@ -50,6 +50,9 @@ enum Step: UInt8 {
 /// It hands out one access at a time (`next`) and takes the device's answer (`answer`), so that everything here is
 /// compiled once and only the few lines between the two are generic. Nothing on the way of a request allocates, locks or counts
 /// references. All of a guest's values are hostile: no arithmetic on them can trap.
+///
+/// What is called for each request or repetition is `mutating` even where it changes nothing: a call that only borrows gets a copy of the
+/// whole core, which is 400 bytes.
 @usableFromInline
 struct Core: ~Copyable {
     /// Repetitions carried out in one go before other slots are looked at.
@@ -164,7 +167,7 @@ struct Core: ~Copyable {
 
     /// Whether a slot is READY or the ring holds something; for spinning.
     @usableFromInline
-    func somethingWaits() -> Bool {
+    mutating func somethingWaits() -> Bool {
         var slot = 0
         while slot < vcpus {
             if slots.isReady(slot) { return true }
@@ -224,7 +227,7 @@ struct Core: ~Copyable {
     mutating func beginGo() { picksLeft = Self.mostPicks }
 
     /// Whether the last go left something undone that no notification will tell of.
-    var hasWork: Bool { current >= 0 || !runnable.isEmpty || run == .running && (!look.isEmpty || ringBudget > 0) }
+    var hasWork: Bool { mutating get { current >= 0 || !runnable.isEmpty || run == .running && (!look.isEmpty || ringBudget > 0) } }
 
     /// A slot to work on: first a new request, then one with repetitions left.
     private mutating func pick() -> Int? {
@@ -302,7 +305,7 @@ struct Core: ~Copyable {
     }
 
     /// The token of the access that the device has now.
-    func token() -> Token { Token(slot: Int16(truncatingIfNeeded: dispatched), sequence: dispatched >= 0 ? work[dispatched].sequence : 0) }
+    mutating func token() -> Token { Token(slot: Int16(truncatingIfNeeded: dispatched), sequence: dispatched >= 0 ? work[dispatched].sequence : 0) }
 
     /// Answers a deferred access. False when it was answered before, or is not waiting for anything.
     mutating func complete(_ token: Token, _ value: UInt64) -> Bool {

@@ -107,14 +107,14 @@ extension Core {
     }
 
     /// Where the present repetition of an MMIO access is.
-    private func steppedAddress(_ slot: Int) -> UInt64 {
+    private mutating func steppedAddress(_ slot: Int) -> UInt64 {
         let request = work[slot].request
         let way = UInt64(work[slot].done) &* UInt64(request.size)
         return request.backwards ? request.address &- way : request.address &+ way
     }
 
     /// The value that the present repetition writes.
-    func written(_ slot: Int) -> UInt64 {
+    mutating func written(_ slot: Int) -> UInt64 {
         let request = work[slot].request
         guard request.dataIsPointer else { return request.data & AccessSize.allOnes(request.size) }
         // By size: a copy of a length that is only known at run time is a call into the C library for each repetition.
@@ -155,7 +155,7 @@ extension Core {
 
     /// Where the present repetition's bytes are in the staging buffer: a multiple of its size, so that all of them are inside. Backwards,
     /// the first repetition is the highest.
-    private func staged(_ slot: Int) -> UnsafeMutableRawPointer {
+    private mutating func staged(_ slot: Int) -> UnsafeMutableRawPointer {
         // Read in place: a copy of the whole item is a call into the C library.
         let item = work + slot
         let position = item.pointee.done &- item.pointee.chunkFirst
@@ -166,7 +166,7 @@ extension Core {
     }
 
     /// The lowest guest-physical byte of the present chunk, and its length.
-    private func chunk(_ slot: Int) -> (address: GuestAddress, length: Int) {
+    private mutating func chunk(_ slot: Int) -> (address: GuestAddress, length: Int) {
         let item = work[slot]
         let size = UInt64(item.request.size)
         let way = item.request.backwards ? UInt64(item.chunkFirst &+ item.chunkCount &- 1) &* size : UInt64(item.chunkFirst) &* size

@@ -143,10 +143,10 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
 
 extension Core {
     /// Whether the coordinator said `quit` and was answered.
-    @usableFromInline var isStopped: Bool { run == .quitting && toldStopping }
+    @usableFromInline var isStopped: Bool { mutating get { run == .quitting && toldStopping } }
 
     /// Whether something is to be done that no descriptor will tell of.
-    @usableFromInline var mustNotSleep: Bool { control.hasStash || hasWork }
+    @usableFromInline var mustNotSleep: Bool { mutating get { control.hasStash || hasWork } }
 
     /// Looks for a request without sleeping. True when one came. The clock is not read while requests come at once.
     @usableFromInline

@@ -83,10 +83,11 @@ public enum UnixSocket {
     public static func listen(_ style: Style, path: String, mode: mode_t = 0o600) throws(SystemError) -> OwnedDescriptor {
         let socket = try make(style)
         _ = unlink(path)
-        let before = umask(0o777 & ~mode)
+        // Linux gives the file the mode of the socket's own inode (less the umask), so it is never open to more than `mode`. Changing
+        // the umask instead would change it for every thread.
+        guard fchmod(socket.raw, mode) == 0 else { throw SystemError("set the mode of", path) }
         let bound = demux_bind_unix(socket.raw, path)
         let code = errno
-        _ = umask(before)
         guard bound == 0 else { throw SystemError("listen at", path, code: code, remedy: "a socket's path has at most 107 bytes and its folder must exist") }
         guard Glibc.listen(socket.raw, 64) == 0 else { throw SystemError("listen at", path) }
         return socket

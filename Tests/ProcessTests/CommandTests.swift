@@ -186,9 +186,9 @@ struct CommandTests {
         "check says why a specification is not good",
         arguments: [
             ("- {name: x, program: /nowhere/at-all}", "there is no program"), ("- {name: x, program: demux-test-emulator, arguments: [exit, \"5\"]}", "exited with status 5"),
-            ("- {name: x, program: demux-test-emulator, arguments: [never-ready], ready-within: 1500ms}", "never ready within 1500 ms"),
+            ("- {name: x, program: demux-test-emulator, arguments: [never-ready], ready-within: 6s}", "never ready within 6000 ms"),
             ("- {name: x, program: demux-test-emulator, arguments: [silent], ready-within: 1500ms}", "never said hello within 1500 ms"),
-            ("- {name: x, program: demux-scratch, options: {ports: 0x520, pci: \"no\"}}", "emulator 'scratch' has MMIO 0xfed80000-0xfed80fff"),
+            ("- {name: x, program: demux-scratch, options: {ports: 0x520, pci: \"no\"}}", "' has MMIO 0xfed80000-0xfed80fff"),
             ("- {name: x, program: demux-example, options: {ports: 0x70}}", "QEMU has ports 0x70-0x71 (RTC)"),
             ("- {name: x, program: demux-debug, colour: red}", "guest.yaml:7"), ("- {name: x, program: demux-debug, ready-within: 1 parsec}", "guest.yaml:7"),
         ])

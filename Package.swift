@@ -12,16 +12,21 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
+        .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.0"),
     ],
     targets: [
         // What is not ours: the C libraries of the host.
         .systemLibrary(name: "CXen", providers: [.apt(["libxen-dev"])]),
         .systemLibrary(name: "CPixman", pkgConfig: "pixman-1", providers: [.apt(["libpixman-1-dev"])]),
         .systemLibrary(name: "CVNCServer", pkgConfig: "libvncserver", providers: [.apt(["libvncserver-dev"])]),
+        .systemLibrary(name: "CGnuTLS", pkgConfig: "gnutls", providers: [.apt(["libgnutls28-dev"])]),
+        .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
 
         // What Swift cannot import, as inline C.
         .target(name: "CIoreq"),
         .target(name: "CLinux"),
+        .target(name: "CSurface"),
+        .target(name: "CKVM"),
 
         .target(name: "Platform", dependencies: ["CLinux"]),
         .target(name: "Host", dependencies: ["CIoreq", "Platform"]),
@@ -35,6 +40,18 @@ let package = Package(
                 "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol",
                 .product(name: "Logging", package: "swift-log"),
             ]),
+
+        // A scan-out in shared memory: the display writes it, exporters and screenshots read it.
+        .target(name: "Surface", dependencies: ["CSurface", "Platform"]),
+        // The standard VGA as a value that knows no host.
+        .target(name: "VGA", dependencies: ["CPixman"]),
+        // What a VNC server says before and around libvncserver: handshakes, security, WebSocket, comparison of tiles.
+        .target(name: "RFB", dependencies: ["Platform"]),
+        // Pictures of surfaces, as PNG.
+        .target(name: "Picture", dependencies: ["CPNG", "Surface", "Platform"]),
+        // LocalHost's vCPUs on KVM.
+        .target(name: "LocalCPU", dependencies: ["LocalHost", "Host", "Platform", "CKVM"]),
+
         .target(name: "Toolstack", dependencies: ["Host", "Platform", "CLinux"]),
 
         // What a person writes, and what the command and the coordinator say to each other.
@@ -54,7 +71,17 @@ let package = Package(
 
         .executableTarget(name: "demux-scratch", dependencies: ["EmulatorKit", "XenHost"], path: "Emulators/Scratch"),
         .executableTarget(name: "demux-example", dependencies: ["EmulatorKit"], path: "Emulators/Example"),
+        .executableTarget(
+            name: "demux-display", dependencies: ["VGA", "Surface", "EmulatorKit", "Host", "Platform", "XenHost"], path: "Emulators/Display"),
+        .executableTarget(name: "demux-keyboard", dependencies: ["EmulatorKit"], path: "Emulators/Keyboard"),
+        .executableTarget(
+            name: "demux-vnc",
+            dependencies: ["RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CLinux", "CVNCServer", "CGnuTLS"], path: "Emulators/VNC"),
         .executableTarget(name: "demux-debug", dependencies: ["EmulatorKit", "Platform", "XenHost"], path: "Emulators/Debug"),
+        // One a host: the page that lists the guests, and noVNC.
+        .executableTarget(
+            name: "demux-web",
+            dependencies: ["ControlProtocol", "Surface", "Picture", "Platform", .product(name: "FlyingFox", package: "FlyingFox")]),
 
         // The same cases on either host: in `swift test` on LocalHost, in the rig on XenHost.
         .target(name: "HostConformance", dependencies: ["Host", "Platform"], path: "Tests/HostConformance"),
@@ -91,6 +118,16 @@ let package = Package(
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
         .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example"]),
+        .testTarget(name: "SurfaceTests", dependencies: ["Surface", "Platform"]),
+        .testTarget(name: "VGATests", dependencies: ["VGA"]),
+        .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform"]),
+        .testTarget(name: "PictureTests", dependencies: ["Picture", "Surface", "Platform"]),
+        .testTarget(name: "LocalCPUTests", dependencies: ["LocalCPU", "LocalHost", "Host", "Platform"]),
+        .testTarget(name: "DisplayTests", dependencies: ["demux-display", "VGA", "Surface", "EmulatorKit", "Host", "Platform"]),
+        .testTarget(name: "KeyboardTests", dependencies: ["demux-keyboard", "EmulatorKit"]),
+        .testTarget(name: "WebTests", dependencies: ["demux-web", "ControlProtocol", "Surface", "Platform"]),
+        // The exporter as a real process, real viewers and hostile ones.
+        .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform"]),
         .testTarget(name: "ToolstackTests", dependencies: ["Toolstack"]),
         .testTarget(name: "SpecificationTests", dependencies: ["SpecificationFile", "ControlProtocol", "Platform", "demux"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),

@@ -1,0 +1,1 @@
+@main struct Display { static func main() {} }

@@ -1,0 +1,1 @@
+@main struct Keyboard { static func main() {} }

@@ -1,0 +1,1 @@
+@main struct VNC { static func main() {} }

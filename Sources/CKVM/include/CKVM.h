@@ -1,0 +1,3 @@
+#pragma once
+#include <linux/kvm.h>
+#include <sys/ioctl.h>

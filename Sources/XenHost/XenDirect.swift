@@ -66,7 +66,7 @@ final class XenGuest: DirectGuest {
         try handles.relocate(from: source, to: target, pages: pages)
     }
 
-    func framesPresent(first: GFN, pages: Int) -> Int { handles.framesPresent(first: first, pages: pages) }
+    func framesPresent(first: GFN, pages: Int, stride: Int) -> Int { handles.framesPresent(first: first, pages: pages, stride: stride) }
 
     func dirtyPages(first: GFN, pages: Int, into bitmap: UnsafeMutablePointer<UInt64>) throws(HostError) {
         try handles.dirtyPages(first: first, pages: pages, into: bitmap)

@@ -37,7 +37,7 @@ let package = Package(
         .target(
             name: "Coordinator",
             dependencies: [
-                "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol",
+                "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol", "Surface",
                 .product(name: "Logging", package: "swift-log"),
             ]),
 
@@ -56,7 +56,7 @@ let package = Package(
 
         // What a person writes, and what the command and the coordinator say to each other.
         .target(name: "Specification", dependencies: ["Host", "EmulatorProtocol"]),
-        .target(name: "ControlProtocol", dependencies: ["Host", "Platform", "Specification"]),
+        .target(name: "ControlProtocol", dependencies: ["EmulatorProtocol", "Host", "Platform", "Specification"]),
         // Only the short-lived command reads YAML: Yams brings Foundation.
         .target(name: "SpecificationFile", dependencies: ["Specification", "Yams"]),
 

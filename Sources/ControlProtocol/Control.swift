@@ -36,10 +36,14 @@ public struct GuestStatus: Codable, Equatable, Sendable {
     public var emulators: [EmulatorStatus]
     /// Overlaps with QEMU that the specification declares, or that were found.
     public var interpositions: [Interposition]
+    /// The guest's screen; nil when nothing of ours shows one.
+    public var display: DisplayStatus?
+    /// Our VNC server; nil when there is none.
+    public var vnc: ExporterStatus?
 
     public init(
         domain: UInt16, name: String, host: String, coordinatorPID: Int32, specification: String, vcpus: Int, qemu: QEMUStatus? = nil,
-        emulators: [EmulatorStatus] = [], interpositions: [Interposition] = []
+        emulators: [EmulatorStatus] = [], interpositions: [Interposition] = [], display: DisplayStatus? = nil, vnc: ExporterStatus? = nil
     ) {
         self.domain = domain
         self.name = name
@@ -50,6 +54,8 @@ public struct GuestStatus: Codable, Equatable, Sendable {
         self.qemu = qemu
         self.emulators = emulators
         self.interpositions = interpositions
+        self.display = display
+        self.vnc = vnc
     }
 }
 
@@ -90,16 +96,19 @@ public struct EmulatorStatus: Codable, Equatable, Sendable {
     public var name: String
     public var program: String
     public var pid: Int32
-    /// "starting", "serving", "paused", "ended: …".
+    /// "starting", "serving", "paused", "restarting: …", "parked: …", "ended: …".
     public var state: String
-    /// "direct", "isolated".
+    /// "direct", "isolated", "exporter".
     public var mode: String
     public var server: UInt16?
     public var claims: [ClaimStatus]
     /// By `Counter.name`.
     public var counters: [String: UInt64]
+    /// How many processes have taken the place of one that died; nil: none.
+    public var restarts: Int?
     public init(
-        name: String, program: String, pid: Int32, state: String, mode: String, server: UInt16?, claims: [ClaimStatus], counters: [String: UInt64]
+        name: String, program: String, pid: Int32, state: String, mode: String, server: UInt16?, claims: [ClaimStatus], counters: [String: UInt64],
+        restarts: Int? = nil
     ) {
         self.name = name
         self.program = program
@@ -109,6 +118,7 @@ public struct EmulatorStatus: Codable, Equatable, Sendable {
         self.server = server
         self.claims = claims
         self.counters = counters
+        self.restarts = restarts
     }
 }
 

@@ -1,15 +1,24 @@
 import ControlProtocol
+import EmulatorProtocol
 import Platform
 import Specification
 
 /// What the `demux` command asks for.
 extension Coordinator {
-    func answer(_ request: ControlRequest, _ reply: @escaping (ControlReply) -> Void) {
+    func answer(_ request: ControlRequest, _ peer: ControlPeer, _ reply: @escaping (ControlReply) -> Void) {
         switch request {
         case .status: reply(.status(status))
         case .logs(let lines): reply(.lines(logBook.last(lines)))
         case .attach(let emulator): attach(emulator, reply)
         case .detach(let name): detach(name, reply)
+        case .surface: subscribe(peer, reply)
+        case .displayMode(let width, let height):
+            do {
+                try hintMode(width: width, height: height)
+                reply(.done("the display was asked for \(width)×\(height); whether the guest follows is its own choice"))
+            } catch {
+                reply(.failed("\(error)"))
+            }
         case .stop:
             guard let stopRequested else {
                 return reply(.failed("this guest's life is the toolstack's: use 'xl destroy' or 'xl shutdown'"))
@@ -17,6 +26,39 @@ extension Coordinator {
             reply(.done("stopping"))
             stopRequested()
         }
+    }
+
+    /// Makes a connection a reader of the surface: its first answer brings its page and doorbells, and the surface when there is one.
+    private func subscribe(_ peer: ControlPeer, _ reply: (ControlReply) -> Void) {
+        guard context.surfaces.displayName != nil else {
+            return reply(.failed("this guest has no display of ours: name one under 'display' in its specification"))
+        }
+        guard peer.closed == nil else { return reply(.failed("this connection reads the surface already")) }
+        let first = FirstSurface()
+        do {
+            let number = try context.surfaces.add(name: "pid \(peer.pid)") { [weak peer] news, bag in
+                switch news {
+                case .added: first.page = bag
+                case .surface(let size):
+                    guard first.isSent else { return first.surface = (size, bag) }
+                    peer?.send(.surface(width: size.width, height: size.height), bag)
+                }
+            }
+            peer.closed = { [weak self] in self?.context.surfaces.remove(number) }
+            first.isSent = true
+            let bag = first.surface?.bag ?? DescriptorBag()
+            while let descriptor = first.page?.take() { bag.add(descriptor) }
+            peer.send(.surface(width: first.surface?.size.width ?? 0, height: first.surface?.size.height ?? 0), bag)
+        } catch {
+            reply(.failed("\(error)"))
+        }
+    }
+
+    /// What comes before the first answer is sent, and goes with it.
+    private final class FirstSurface {
+        var isSent = false
+        var page: DescriptorBag?
+        var surface: (size: SurfaceSize, bag: DescriptorBag)?
     }
 
     private func attach(_ emulator: EmulatorSpecification, _ reply: @escaping (ControlReply) -> Void) {

@@ -126,8 +126,8 @@ public final class Coordinator {
     public func openControl() throws(SystemError) {
         try Self.makeFolder(settings.directory)
         try takeFolder()
-        control = try ControlServer(loop: loop, path: settings.directory + "/control.sock") { [unowned self] request, reply in
-            self.answer(request, reply)
+        control = try ControlServer(loop: loop, path: settings.directory + "/control.sock") { [unowned self] request, peer, reply in
+            self.answer(request, peer, reply)
         }
     }
 

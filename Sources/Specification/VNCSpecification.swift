@@ -71,7 +71,7 @@ public struct VNCSpecification: Codable, Equatable, Sendable {
 }
 
 /// A place to listen at.
-public enum VNCAddress: Codable, Equatable, Sendable {
+public enum VNCAddress: Codable, Equatable, Sendable, CustomStringConvertible {
     /// The first free one of these TCP ports. The host is an address or a name; "" stands for every address of the machine. Port 0 lets the
     /// kernel choose.
     case tcp(host: String, first: UInt16, last: UInt16)
@@ -80,6 +80,14 @@ public enum VNCAddress: Codable, Equatable, Sendable {
 
     /// The port of display 0.
     public static let basePort: UInt16 = 5900
+
+    /// "127.0.0.1:5900", "[::1]:5900-5999", "unix:/path": with ports, as sockets are written.
+    public var description: String {
+        switch self {
+        case .tcp(let host, let first, let last): (host.contains(":") ? "[\(host)]" : host) + ":\(first)" + (last > first ? "-\(last)" : "")
+        case .unix(let path): "unix:\(path)"
+        }
+    }
 
     /// Reads "127.0.0.1:0", "localhost:0-99", "[::1]:5", ":1" or "unix:/path"; the numbers are displays, as in QEMU's and in xl's `vnc`
     /// settings: port 5900 and up. Nil for anything else.

@@ -18,8 +18,21 @@ final class VNCDesk {
     private let guestName: String
     private(set) var listeners: VNCListeners
     private var password: String?
-    /// Seconds since 1970 from which on the password lets nobody in; nil: never.
-    private var expiry: Int64?
+    /// From when on the password lets nobody in.
+    enum Expiry: Equatable {
+        case never
+        /// Seconds since 1970.
+        case at(Int64)
+
+        /// As `expire-password` has it; an absolute time means the same to a successor.
+        var text: String {
+            switch self {
+            case .never: "never"
+            case .at(let seconds): "\(seconds)"
+            }
+        }
+    }
+    private var expiry = Expiry.never
     private weak var exporter: EmulatorSession?
     private(set) var reported = VNCStatus()
     /// Counts changes of password and expiry; what the present exporter's `attach` said was of `givenGeneration`.
@@ -72,7 +85,9 @@ final class VNCDesk {
         return options
     }
 
-    private var isExpired: Bool { expiry.map { $0 <= Int64(time(nil)) } ?? false }
+    private var isExpired: Bool {
+        if case .at(let seconds) = expiry { seconds <= Int64(time(nil)) } else { false }
+    }
 
     /// Whether nobody can get in at present.
     var isClosed: Bool { specification.passwordRequired && (password == nil || isExpired) }
@@ -83,7 +98,7 @@ final class VNCDesk {
     func exporterServes(_ session: EmulatorSession) {
         exporter = session
         if generation != givenGeneration { session.request(.vnc(VNCCommand(.setPassword, password: isExpired ? nil : password))) { _ in } }
-        if let expiry, !isExpired { session.request(.vnc(VNCCommand(.expirePassword, at: "\(expiry)"))) { _ in } }
+        if expiry != .never, !isExpired { session.request(.vnc(VNCCommand(.expirePassword, at: expiry.text))) { _ in } }
         isWithheld = password != nil && isExpired
     }
 
@@ -129,14 +144,13 @@ final class VNCDesk {
     /// Changes when the password stops to let anybody in.
     /// - Parameter at: "now", "never", "+30" (seconds from now) or seconds since 1970, as QEMU's expire_password takes it.
     func expirePassword(_ at: String, _ done: @escaping (Refusal?) -> Void) {
-        guard let moment = Self.moment(at, now: Int64(time(nil))) else {
+        guard let expiry = Self.expiry(at, now: Int64(time(nil))) else {
             return done(
                 Refusal(
                     .invalid, asked: "the password's expiry '\(LogBook.escaped(String(at.unicodeScalars.prefix(40))))'",
                     message: "it is 'now', 'never', '+SECONDS' or seconds since 1970"))
         }
-        // An absolute time means the same to a successor.
-        command(VNCCommand(.expirePassword, at: moment.map { "\($0)" } ?? "never"), keep: { $0.expiry = moment }) { [weak self] refusal in
+        command(VNCCommand(.expirePassword, at: expiry.text), keep: { $0.expiry = expiry }) { [weak self] refusal in
             if refusal == nil { self?.giveWithheld() }
             done(refusal)
         }
@@ -152,16 +166,16 @@ final class VNCDesk {
     /// Sends every viewer away.
     func disconnect(_ done: @escaping (Refusal?) -> Void) { command(VNCCommand(.disconnect), keep: { _ in }, done) }
 
-    /// What a QEMU-like text means, as seconds since 1970; .some(nil): never; nil: nothing.
-    static func moment(_ text: String, now: Int64) -> Int64?? {
-        if text == "never" { return .some(nil) }
-        if text == "now" { return now }
+    /// What a text means that QEMU's expire_password takes; nil: nothing.
+    static func expiry(_ text: String, now: Int64) -> Expiry? {
+        if text == "never" { return .never }
+        if text == "now" { return .at(now) }
         let isRelative = text.hasPrefix("+")
         let digits = isRelative ? text.dropFirst() : text[...]
         guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let number = Int64(digits) else { return nil }
-        guard isRelative else { return number }
+        guard isRelative else { return .at(number) }
         let (sum, overflow) = now.addingReportingOverflow(number)
-        return overflow ? nil : sum
+        return overflow ? nil : .at(sum)
     }
 
     private func command(_ command: VNCCommand, keep: @escaping (VNCDesk) -> Void, _ done: @escaping (Refusal?) -> Void) {

@@ -56,14 +56,14 @@ let package = Package(
 
         // What a person writes, and what the command and the coordinator say to each other.
         .target(name: "Specification", dependencies: ["Host", "EmulatorProtocol"]),
-        .target(name: "ControlProtocol", dependencies: ["Host", "Platform", "Specification"]),
+        .target(name: "ControlProtocol", dependencies: ["CLinux", "Host", "Platform", "Specification", "Surface"]),
         // Only the short-lived command reads YAML: Yams brings Foundation.
         .target(name: "SpecificationFile", dependencies: ["Specification", "Yams"]),
 
         .executableTarget(
             name: "demux",
             dependencies: [
-                "ControlProtocol", "Host", "Platform", "CLinux", "Specification", "SpecificationFile",
+                "ControlProtocol", "Host", "Picture", "Platform", "CLinux", "Specification", "SpecificationFile", "Surface",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
@@ -129,7 +129,7 @@ let package = Package(
         // The exporter as a real process, real viewers and hostile ones.
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform"]),
         .testTarget(name: "ToolstackTests", dependencies: ["Toolstack"]),
-        .testTarget(name: "SpecificationTests", dependencies: ["SpecificationFile", "ControlProtocol", "Platform", "demux"]),
+        .testTarget(name: "SpecificationTests", dependencies: ["SpecificationFile", "ControlProtocol", "Picture", "Platform", "Surface", "demux"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
         // Real child processes on LocalHost.
         .testTarget(

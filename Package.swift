@@ -94,7 +94,7 @@ let package = Package(
         // The protocol's C header as a module, so that tests can compare it with the Swift side.
         .systemLibrary(name: "CEmulatorHeader", path: "Protocols"),
         .testTarget(
-            name: "CEmulatorHeaderTests", dependencies: ["CEmulatorHeader", "CIoreq", "CLinux", "EmulatorProtocol", "Host", "Platform"]),
+            name: "CEmulatorHeaderTests", dependencies: ["CEmulatorHeader", "CIoreq", "CLinux", "CSurface", "EmulatorProtocol", "Host", "Platform", "Surface"]),
 
         // Emulators that misbehave in one way each, and one that answers late, for the process tests.
         .executableTarget(

@@ -128,7 +128,7 @@ let package = Package(
         .testTarget(name: "WebTests", dependencies: ["demux-web", "ControlProtocol", "Surface", "Platform"]),
         // The exporter as a real process, real viewers and hostile ones.
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform"]),
-        .testTarget(name: "ToolstackTests", dependencies: ["Toolstack"]),
+        .testTarget(name: "ToolstackTests", dependencies: ["Toolstack", "EmulatorProtocol"]),
         .testTarget(name: "SpecificationTests", dependencies: ["SpecificationFile", "ControlProtocol", "Platform", "demux"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
         // Real child processes on LocalHost.

@@ -26,7 +26,10 @@ public struct DevicePlacement {
         else { return nil }
         if let bus = members["bus"]?.text, bus != "pci.0", bus != "pci" { return nil }
         let added = added
-        let watch: (JSONValue) -> Void = { reply in if reply["return"] != nil { added() } }
+        let watch: QMPWatch = { reply in
+            if reply["return"] != nil { added() }
+            return true
+        }
         if let given = members["addr"] {
             let place = given.text.flatMap(PCISlotPlan.address) ?? given.integer.flatMap { UInt8(exactly: $0) }.map { ($0 >> 3, $0 & 7) }
             guard let (device, function) = place, let address = PCIAddress(device: device, function: function), isOurs(address) else {

@@ -43,14 +43,18 @@ public struct QMPCommand: Equatable, Sendable {
     }
 }
 
+/// Gets QEMU's reply to a command before the client does: the whole object, or null when the connection ends first. False: the client
+/// must not believe it, and its connection is closed instead.
+public typealias QMPWatch = (JSONValue) -> Bool
+
 /// What becomes of a command that goes through the façade.
 public enum QMPVerdict {
     /// QEMU gets it.
     case pass
-    /// QEMU gets it, and the closure its reply: the whole object, or null when the connection ends before one comes.
-    case watch((JSONValue) -> Void)
+    /// QEMU gets it, and the closure its reply.
+    case watch(QMPWatch)
     /// QEMU gets these bytes in its place, with the descriptors that came with it; the closure, if any, gets the reply.
-    case replace([UInt8], watch: ((JSONValue) -> Void)? = nil)
+    case replace([UInt8], watch: QMPWatch? = nil)
     /// QEMU does not see it; the client gets these bytes, after the replies to what it sent before. Descriptors that came with it are closed.
     case answer([UInt8])
     /// Not known yet: it waits, and whatever the same client sends after it.

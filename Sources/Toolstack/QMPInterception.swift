@@ -27,9 +27,9 @@ struct QMPInterception {
     /// What the client sent after that command.
     private var leftover: (bytes: [UInt8], bag: DescriptorBag)?
     /// Who wants a reply of QEMU's, by its number.
-    private var watchers: [(reply: UInt64, take: (JSONValue) -> Void)] = []
+    private var watchers: [(reply: UInt64, take: QMPWatch)] = []
     /// Replies that somebody wants, to be handed over outside of this value.
-    private var due: [() -> Void] = []
+    private var due: [() -> Bool] = []
 
     init(connection: Int, decide: @escaping (QMPCommand) -> QMPVerdict) {
         self.connection = connection
@@ -129,14 +129,14 @@ struct QMPInterception {
         clientSent(rest.bytes, rest.bag, to: &up, replies: &down, observe: observe)
     }
 
-    /// The replies that somebody wants and that have come; to be called when this value is not being changed.
-    mutating func takeDue() -> [() -> Void] {
+    /// Hands over replies that somebody wants and that have come; to be called when this value is not being changed, and before they go on.
+    mutating func takeDue() -> [() -> Bool] {
         defer { due = [] }
         return due
     }
 
     /// The connection ends: those who still wait for a reply, to be told so.
-    mutating func abandon() -> [() -> Void] {
+    mutating func abandon() -> [() -> Bool] {
         let lost = watchers.map { watcher in { watcher.take(.null) } }
         watchers = []
         waiting = nil

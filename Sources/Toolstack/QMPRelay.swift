@@ -64,7 +64,7 @@ final class QMPRelay {
         let hadQEMU = server != nil && !serverEnded
         server = nil
         let lost = interception?.abandon() ?? []
-        loop.soon { for tell in lost { tell() } }
+        if !lost.isEmpty { loop.soon { for tell in lost { _ = tell() } } }
         // The client sees the end now, even if somebody still holds this object.
         _ = shutdown(client.raw, CInt(SHUT_RDWR))
         if hadQEMU { freed(self) }
@@ -117,8 +117,7 @@ final class QMPRelay {
             if clientDeaf { return }
             if interception != nil {
                 interception?.serverSent(bytes, bag, to: &down)
-                let due = interception?.takeDue() ?? []
-                if !due.isEmpty { loop.soon { for tell in due { tell() } } }
+                for tell in interception?.takeDue() ?? [] where !tell() { return close() }
             } else {
                 down.append(bytes[...], descriptors: bag)
             }

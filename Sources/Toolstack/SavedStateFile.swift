@@ -4,14 +4,25 @@ import Platform
 
 /// A saved state in the file or pipe that QEMU's own record follows in.
 public enum SavedStateFile {
-    /// Writes it at the descriptor's present place. QEMU's record comes next: what QEMU writes to, or reads from, shares that place.
-    /// Nothing is written when there are no records, so that QEMU's file stays what it would have been.
-    /// - Throws: SystemError, with what was written taken back where the file can be cut.
-    public static func write(_ state: SavedState, to raw: CInt) throws(SystemError) {
-        guard !state.records.isEmpty else { return }
+    /// What has been written before QEMU writes, and has to be written once more when it has.
+    public struct Written: Equatable, Sendable {
         let bytes: [UInt8]
-        do { bytes = try state.encoded() } catch { throw SystemError("save", "our emulators' states", reason: error.reason) }
+        let place: off_t
+    }
+
+    /// Writes it at the descriptor's present place, so that QEMU's record, written through a duplicate of the descriptor, comes next.
+    ///
+    /// QEMU truncates the file first (`O_TRUNC` of xen-save-devices-state; util/osdep.c does it for a descriptor of a set too), but does not
+    /// move the place: what was written here becomes a hole, which `writeAgain` fills. Writing it now as well finds out whether there is
+    /// room.
+    /// - Throws: SystemError, with what was written taken back.
+    public static func write(_ state: SavedEmulators, to raw: CInt) throws(SystemError) -> Written {
+        let bytes: [UInt8]
+        do { bytes = try state.encoded() } catch { throw SystemError("save", subject, reason: error.reason) }
         let start = lseek(raw, 0, SEEK_CUR)
+        guard start >= 0 else {
+            throw SystemError("save", subject, remedy: "QEMU's state can be saved in a file only, not in a pipe or a socket")
+        }
         var sent = 0
         while sent < bytes.count {
             let count = bytes.withUnsafeBytes { buffer in
@@ -21,29 +32,46 @@ public enum SavedStateFile {
             if count < 0 {
                 if errno == EINTR { continue }
                 let code = errno
-                if start >= 0 {
-                    _ = ftruncate(raw, start)
-                    _ = lseek(raw, start, SEEK_SET)
-                }
-                throw SystemError("save", "our emulators' states", code: code, remedy: "see that there is room where xl save keeps /var/lib/xen/qemu-save")
+                _ = ftruncate(raw, start)
+                _ = lseek(raw, start, SEEK_SET)
+                throw SystemError("save", subject, code: code, remedy: roomRemedy)
+            }
+            sent += count
+        }
+        return Written(bytes: bytes, place: start)
+    }
+
+    /// Fills the hole before QEMU's record, once QEMU has written that.
+    public static func writeAgain(_ written: Written, to raw: CInt) throws(SystemError) {
+        var sent = 0
+        while sent < written.bytes.count {
+            let count = written.bytes.withUnsafeBytes { buffer in
+                // Sound: as above.
+                pwrite(raw, buffer.baseAddress?.advanced(by: sent), buffer.count - sent, written.place + off_t(sent))
+            }
+            if count < 0 {
+                if errno == EINTR { continue }
+                throw SystemError("save", subject, remedy: roomRemedy)
             }
             sent += count
         }
     }
+
+    private static let roomRemedy = "see that there is room where libxl keeps its files (/var/lib/xen)"
 
     /// Takes it off the descriptor that `-incoming` names, so that QEMU finds its own record next; nil when there is none of ours, which is
     /// how a plain QEMU saved the guest. Nothing of QEMU's record is taken, whether it is a file, a pipe or a socket.
     ///
     /// It waits for a pipe's or a socket's first bytes.
     /// - Throws: SystemError when it is neither ours nor QEMU's, or damaged.
-    public static func read(from raw: CInt) throws(SystemError) -> SavedState? {
-        guard let first = try firstByte(raw), first == SavedState.magic[0] else { return nil }
-        let head = try checked(try take(SavedState.headLength, from: raw)) { bytes throws(SavedStateError) in try SavedState.head(bytes) }
-        return try checked(try take(head.bodyLength, from: raw)) { bytes throws(SavedStateError) in try SavedState(body: bytes, head: head) }
+    public static func read(from raw: CInt) throws(SystemError) -> SavedEmulators? {
+        guard let first = try firstByte(raw), first == SavedEmulators.magic[0] else { return nil }
+        let head = try checked(try take(SavedEmulators.headLength, from: raw)) { bytes throws(SavedEmulatorsError) in try SavedEmulators.head(bytes) }
+        return try checked(try take(head.bodyLength, from: raw)) { bytes throws(SavedEmulatorsError) in try SavedEmulators(body: bytes, head: head) }
     }
 
-    private static func checked<Value>(_ bytes: [UInt8], _ read: ([UInt8]) throws(SavedStateError) -> Value) throws(SystemError) -> Value {
-        do throws(SavedStateError) {
+    private static func checked<Value>(_ bytes: [UInt8], _ read: ([UInt8]) throws(SavedEmulatorsError) -> Value) throws(SystemError) -> Value {
+        do throws(SavedEmulatorsError) {
             return try read(bytes)
         } catch {
             throw SystemError("restore", subject, reason: error.reason, remedy: "the guest was saved by another version of Demux, or its file is damaged")

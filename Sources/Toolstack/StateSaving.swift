@@ -5,10 +5,10 @@ import Platform
 ///
 /// libxl hands QEMU a file by `add-fd`, has it write there by `xen-save-devices-state` with the file name /dev/fdset/N, and puts the whole file
 /// into the guest's image; QEMU duplicates the descriptor, so that file's place is shared with ours, and its record comes after what we
-/// write (libxl_qmp.c, libxl_dom_save.c; QEMU's util/osdep.c). Belongs to the thread of the façade's loop.
+/// write (libxl_qmp.c, libxl_dom_save.c; see `SavedStateFile.write` for what QEMU does to it). Belongs to the thread of the façade's loop.
 public final class StateSaving {
     /// Gives what is to be saved, or why it cannot be; called back once. The guest stands still by then.
-    public typealias Provide = (@escaping (Result<SavedState, SystemError>) -> Void) -> Void
+    public typealias Provide = (@escaping (Result<SavedEmulators, SystemError>) -> Void) -> Void
 
     private let provide: Provide
     /// Called with every failure.
@@ -36,10 +36,11 @@ public final class StateSaving {
     private func note(_ command: QMPCommand) -> QMPVerdict? {
         guard let number = command.descriptors.first, let copy = Self.duplicate(number) else { return nil }
         return .watch { [weak self] reply in
-            guard let self, let set = reply["return"]?["fdset-id"]?.integer else { return }
+            guard let self, let set = reply["return"]?["fdset-id"]?.integer else { return true }
             self.sets.removeAll { $0.number == set }
             self.sets.append((set, copy))
             if self.sets.count > Self.mostSets { self.sets.removeFirst() }
+            return true
         }
     }
 
@@ -59,15 +60,26 @@ public final class StateSaving {
         provide { [weak self] result in
             do {
                 let state = try result.get()
-                if !state.records.isEmpty {
-                    guard let raw = file?.raw.first else {
-                        throw SystemError(
-                            "save", "our emulators' states", reason: "the file '\(name.prefix(80))' was not handed over by add-fd",
-                            remedy: "save the guest with xl save, or by add-fd and /dev/fdset/N")
-                    }
-                    try SavedStateFile.write(state, to: raw)
+                // Without any, the file is what a plain QEMU would have made.
+                guard !state.records.isEmpty else { return deferral.settle(.pass) }
+                guard let file, let raw = file.raw.first else {
+                    throw SystemError(
+                        "save", "our emulators' states", reason: "the file '\(name.prefix(80))' was not handed over by add-fd",
+                        remedy: "save the guest with xl save, or by add-fd and /dev/fdset/N")
                 }
-                deferral.settle(.pass)
+                let written = try SavedStateFile.write(state, to: raw)
+                deferral.settle(
+                    .watch { reply in
+                        guard reply["return"] != nil else { return true }
+                        do throws(SystemError) {
+                            try SavedStateFile.writeAgain(written, to: raw)
+                        } catch {
+                            // The bag keeps the file open until here.
+                            withExtendedLifetime(file) { self?.trouble?(error) }
+                            return false
+                        }
+                        return withExtendedLifetime(file) { true }
+                    })
             } catch {
                 let failure = error as? SystemError ?? SystemError("save", "our emulators' states", reason: "\(error)")
                 self?.trouble?(failure)

@@ -104,7 +104,10 @@ struct DeferralTests {
         let facade = try QMPFacade(loop: loop, at: .path(libxl), qemu: private_)
         let qemu = try Listener(loop, path: private_)
         var told: [JSONValue] = []
-        facade.decide = { $0.name == "watched" ? .watch { told.append($0) } : .pass }
+        facade.decide = { $0.name == "watched" ? .watch { reply in
+            told.append(reply)
+            return true
+        } : .pass }
         let client = try Peer(loop, connectingTo: libxl)
         try client.send("{\"execute\":\"a\"}{\"execute\":\"watched\",\"id\":7}{\"execute\":\"b\"}{\"execute\":\"watched\"}")
         try turn(loop, until: "QEMU has them") { qemu.peers.first?.text.hasSuffix("{\"execute\":\"watched\"}") == true }
@@ -116,6 +119,21 @@ struct DeferralTests {
         peer.endWriting()
         try turn(loop, until: "the end is told") { told.count == 2 }
         #expect(told[1] == .null)
+    }
+
+    @Test("A reply that its watcher does not let pass ends the connection in its place")
+    func notBelieved() throws {
+        let facade = try QMPFacade(loop: loop, at: .path(libxl), qemu: private_)
+        let qemu = try Listener(loop, path: private_)
+        facade.decide = { _ in .watch { $0["return"] == nil } }
+        let client = try Peer(loop, connectingTo: libxl)
+        try client.send("{\"execute\":\"a\"}{\"execute\":\"b\"}")
+        try turn(loop, until: "QEMU has them") { qemu.peers.first?.text.contains("\"b\"") == true }
+        try qemu.peers[0].send("{\"error\":{}}\r\n{\"event\":\"X\"}\r\n")
+        try turn(loop, until: "the first reply passes") { client.lines.count == 2 }
+        try qemu.peers[0].send("{\"return\":{}}\r\n")
+        try turn(loop, until: "the connection ends") { client.ended && qemu.peers[0].ended && facade.clientCount == 0 }
+        #expect(client.lines.count == 2)
     }
 
     @Test("A changed command keeps its id and the descriptors that came with it, which the verdict can see")
@@ -150,7 +168,7 @@ struct DeferralTests {
                 let deferral = QMPDeferral()
                 waiting.append((command, deferral))
                 return .later(deferral)
-            case 2: return .watch { _ in }
+            case 2: return .watch { _ in true }
             default: return .pass
             }
         }

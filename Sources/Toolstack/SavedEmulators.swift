@@ -1,5 +1,5 @@
 /// What our emulators put before QEMU's record in a saved guest (Protocols/saved-state.md): bytes from and to values, nothing else.
-public struct SavedState: Equatable, Sendable {
+public struct SavedEmulators: Equatable, Sendable {
     /// One thing that one emulator left.
     public struct Record: Equatable, Sendable {
         public enum Content: Equatable, Sendable {
@@ -22,18 +22,15 @@ public struct SavedState: Equatable, Sendable {
     public struct Region: Equatable, Sendable {
         /// Which one of its emulator's it is.
         public var label: String
-        /// The guest frame where it lies; its pages exist already when the guest is restored.
-        public var gfn: UInt64
         /// Bytes.
         public var length: UInt64
-        /// Whether the device has it placed there (a BAR that is decoded); otherwise it is only kept there.
-        public var isPlaced: Bool
+        /// The guest frame where it lies: its pages exist already when the guest is restored. Nil: the guest has it nowhere.
+        public var gfn: UInt64?
 
-        public init(label: String, gfn: UInt64, length: UInt64, isPlaced: Bool) {
+        public init(label: String, length: UInt64, gfn: UInt64?) {
             self.label = label
-            self.gfn = gfn
             self.length = length
-            self.isPlaced = isPlaced
+            self.gfn = gfn
         }
     }
 
@@ -69,9 +66,9 @@ public struct SavedState: Equatable, Sendable {
     // MARK: writing
 
     /// As bytes, head first.
-    /// - Throws: SavedStateError when something is larger than the format allows.
-    public func encoded() throws(SavedStateError) -> [UInt8] {
-        guard records.count <= Self.mostRecords else { throw SavedStateError("there are \(records.count) records, more than \(Self.mostRecords)") }
+    /// - Throws: SavedEmulatorsError when something is larger than the format allows.
+    public func encoded() throws(SavedEmulatorsError) -> [UInt8] {
+        guard records.count <= Self.mostRecords else { throw SavedEmulatorsError("there are \(records.count) records, more than \(Self.mostRecords)") }
         var body: [UInt8] = []
         for record in records {
             let name = Array(record.emulator.utf8)
@@ -86,15 +83,15 @@ public struct SavedState: Equatable, Sendable {
                 kind = Self.regionKind
                 label = Array(region.label.utf8)
                 var bytes: [UInt8] = []
-                bytes.append(little: region.gfn)
                 bytes.append(little: region.length)
-                bytes.append(little: UInt64(region.isPlaced ? 1 : 0))
+                bytes.append(little: region.gfn ?? 0)
+                bytes.append(little: UInt64(region.gfn == nil ? 0 : 1))
                 content = bytes
             }
             guard (1...Self.longestName).contains(name.count), label.count <= Self.longestLabel else {
-                throw SavedStateError("the name '\(record.emulator.prefix(40))' or a label of it is too long")
+                throw SavedEmulatorsError("the name '\(record.emulator.prefix(40))' or a label of it is too long")
             }
-            guard body.count + content.count + 128 <= Self.longestBody else { throw SavedStateError("it is longer than \(Self.longestBody) bytes") }
+            guard body.count + content.count + 128 <= Self.longestBody else { throw SavedEmulatorsError("it is longer than \(Self.longestBody) bytes") }
             body.append(little: kind)
             body.append(little: UInt16(truncatingIfNeeded: name.count))
             body.append(little: UInt16(truncatingIfNeeded: label.count))
@@ -114,24 +111,24 @@ public struct SavedState: Equatable, Sendable {
     // MARK: reading
 
     /// Reads a head of `headLength` bytes.
-    static func head(_ bytes: [UInt8]) throws(SavedStateError) -> Head {
+    static func head(_ bytes: [UInt8]) throws(SavedEmulatorsError) -> Head {
         var reader = Reader(bytes[...])
-        guard reader.take(8).map(Array.init) == magic else { throw SavedStateError("it begins neither as QEMU's record nor as Demux's") }
+        guard reader.take(8).map(Array.init) == magic else { throw SavedEmulatorsError("it begins neither as QEMU's record nor as Demux's") }
         guard let version = reader.number(UInt32.self), let records = reader.number(UInt32.self), let length = reader.number(UInt64.self),
             let body = reader.number(UInt32.self), let own = reader.number(UInt32.self)
-        else { throw SavedStateError("it ends in the middle of its head") }
-        guard own == Checksum.crc32(bytes.prefix(headLength - 4)) else { throw SavedStateError("its head is damaged") }
-        guard version == Self.version else { throw SavedStateError("it is of version \(version), and this Demux reads \(Self.version)") }
+        else { throw SavedEmulatorsError("it ends in the middle of its head") }
+        guard own == Checksum.crc32(bytes.prefix(headLength - 4)) else { throw SavedEmulatorsError("its head is damaged") }
+        guard version == Self.version else { throw SavedEmulatorsError("it is of version \(version), and this Demux reads \(Self.version)") }
         guard records <= mostRecords, length <= UInt64(longestBody) else {
-            throw SavedStateError("it claims \(records) records in \(length) bytes, more than there can be")
+            throw SavedEmulatorsError("it claims \(records) records in \(length) bytes, more than there can be")
         }
         return Head(bodyLength: Int(length), records: Int(records), bodyChecksum: body)
     }
 
     /// Reads the body that belongs to a head.
-    init(body: [UInt8], head: Head) throws(SavedStateError) {
-        guard body.count == head.bodyLength else { throw SavedStateError("it ends after \(body.count) of \(head.bodyLength) bytes") }
-        guard Checksum.crc32(body) == head.bodyChecksum else { throw SavedStateError("its records are damaged") }
+    init(body: [UInt8], head: Head) throws(SavedEmulatorsError) {
+        guard body.count == head.bodyLength else { throw SavedEmulatorsError("it ends after \(body.count) of \(head.bodyLength) bytes") }
+        guard Checksum.crc32(body) == head.bodyChecksum else { throw SavedEmulatorsError("its records are damaged") }
         records = []
         var reader = Reader(body[...])
         for _ in 0..<head.records {
@@ -139,34 +136,34 @@ public struct SavedState: Equatable, Sendable {
                 let length = reader.number(UInt64.self), let contentLength = Int(exactly: length),
                 let name = reader.take(Int(nameLength)), let label = reader.take(Int(labelLength)), let content = reader.take(contentLength),
                 reader.take(Self.padding(Int(nameLength) + Int(labelLength) + contentLength)) != nil
-            else { throw SavedStateError("a record is longer than the rest") }
-            guard (1...Self.longestName).contains(name.count), label.count <= Self.longestLabel else { throw SavedStateError("a record's name is too long") }
+            else { throw SavedEmulatorsError("a record is longer than the rest") }
+            guard (1...Self.longestName).contains(name.count), label.count <= Self.longestLabel else { throw SavedEmulatorsError("a record's name is too long") }
             let emulator = String(decoding: name, as: UTF8.self)
             switch kind {
             case Self.stateKind: records.append(Record(emulator: emulator, .state(Array(content))))
             case Self.regionKind:
                 var fields = Reader(content)
-                guard content.count == Self.regionLength, let gfn = fields.number(UInt64.self), let bytes = fields.number(UInt64.self),
+                guard content.count == Self.regionLength, let bytes = fields.number(UInt64.self), let gfn = fields.number(UInt64.self),
                     let flags = fields.number(UInt64.self), flags <= 1
-                else { throw SavedStateError("a region of '\(emulator)' cannot be read") }
+                else { throw SavedEmulatorsError("a region of '\(emulator)' cannot be read") }
                 records.append(
                     Record(
                         emulator: emulator,
-                        .region(Region(label: String(decoding: label, as: UTF8.self), gfn: gfn, length: bytes, isPlaced: flags == 1))))
+                        .region(Region(label: String(decoding: label, as: UTF8.self), length: bytes, gfn: flags == 1 ? gfn : nil))))
             case Self.firstOptionalKind...: continue
-            default: throw SavedStateError("a record of '\(emulator)' is of kind \(kind), which this Demux does not know")
+            default: throw SavedEmulatorsError("a record of '\(emulator)' is of kind \(kind), which this Demux does not know")
             }
         }
-        guard reader.isAtEnd else { throw SavedStateError("there is more behind its last record") }
+        guard reader.isAtEnd else { throw SavedEmulatorsError("there is more behind its last record") }
     }
 
     /// Reads bytes that hold it from their first one on; nil when they are not Demux's at all.
     /// - Returns: the value, and how many bytes it takes.
-    public static func decoded(_ bytes: [UInt8]) throws(SavedStateError) -> (state: SavedState, length: Int)? {
+    public static func decoded(_ bytes: [UInt8]) throws(SavedEmulatorsError) -> (state: SavedEmulators, length: Int)? {
         guard bytes.starts(with: magic) else { return nil }
         let head = try head(Array(bytes.prefix(headLength)))
         let rest = bytes.dropFirst(headLength).prefix(head.bodyLength)
-        return (try SavedState(body: Array(rest), head: head), headLength + head.bodyLength)
+        return (try SavedEmulators(body: Array(rest), head: head), headLength + head.bodyLength)
     }
 
     private static func padding(_ length: Int) -> Int { (8 - length % 8) % 8 }
@@ -191,7 +188,7 @@ public struct SavedState: Equatable, Sendable {
 }
 
 /// Why a saved state cannot be written or read.
-public struct SavedStateError: Error, Equatable, CustomStringConvertible {
+public struct SavedEmulatorsError: Error, Equatable, CustomStringConvertible {
     public let reason: String
     init(_ reason: String) { self.reason = reason }
     public var description: String { "could not use the saved state of Demux's emulators: \(reason)" }

@@ -23,7 +23,7 @@ struct CheckCommand: ParsableCommand {
         try carryOut {
             let specification = try readSpecification(file)
             if readOnly {
-                Output.line("\(file): well formed; \(specification.emulators.count) emulators")
+                Output.line("\(file): well formed; \(specification.allEmulators.count) emulators" + (specification.vnc == nil ? "" : " and a VNC server"))
                 return
             }
             try CoordinatorLaunch.become(arguments: ["--check"], specification: specification, base: nil)

@@ -52,7 +52,7 @@ let package = Package(
         // LocalHost's vCPUs on KVM.
         .target(name: "LocalCPU", dependencies: ["LocalHost", "Host", "Platform", "CKVM"]),
 
-        .target(name: "Toolstack", dependencies: ["Host", "Platform", "CLinux"]),
+        .target(name: "Toolstack", dependencies: ["Host", "Platform", "CLinux", "EmulatorProtocol"]),
 
         // What a person writes, and what the command and the coordinator say to each other.
         .target(name: "Specification", dependencies: ["Host", "EmulatorProtocol"]),
@@ -128,7 +128,7 @@ let package = Package(
         .testTarget(name: "WebTests", dependencies: ["demux-web", "ControlProtocol", "Surface", "Platform"]),
         // The exporter as a real process, real viewers and hostile ones.
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform"]),
-        .testTarget(name: "ToolstackTests", dependencies: ["Toolstack"]),
+        .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack"]),
         .testTarget(name: "SpecificationTests", dependencies: ["Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
         // Real child processes on LocalHost.

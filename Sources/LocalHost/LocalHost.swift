@@ -17,6 +17,8 @@ public final class LocalHost: IsolatingHost, @unchecked Sendable {
     private let end: EventFD
     let table = Mutex(ServerTable())
     let orphans = Orphans()
+    /// See GuestAddressSpace.
+    let space = Mutex<(any GuestAddressSpace)?>(nil)
 
     private struct Life {
         var destroyed = false

@@ -42,7 +42,7 @@ let package = Package(
             ]),
 
         // A scan-out in shared memory: the display writes it, exporters and screenshots read it.
-        .target(name: "Surface", dependencies: ["CSurface", "Platform"]),
+        .target(name: "Surface", dependencies: ["CSurface", "CLinux", "Platform"]),
         // The standard VGA as a value that knows no host.
         .target(name: "VGA", dependencies: ["CPixman"]),
         // What a VNC server says before and around libvncserver: handshakes, security, WebSocket, comparison of tiles.
@@ -118,7 +118,7 @@ let package = Package(
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
         .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example"]),
-        .testTarget(name: "SurfaceTests", dependencies: ["Surface", "Platform"]),
+        .testTarget(name: "SurfaceTests", dependencies: ["CLinux", "CSurface", "Surface", "Platform"]),
         .testTarget(name: "VGATests", dependencies: ["VGA"]),
         .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform"]),
         .testTarget(name: "PictureTests", dependencies: ["Picture", "Surface", "Platform"]),

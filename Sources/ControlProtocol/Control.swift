@@ -11,6 +11,11 @@ public enum ControlRequest: Codable, Equatable, Sendable {
     case attach(EmulatorSpecification)
     /// Takes an emulator away in the safe order.
     case detach(name: String)
+    /// Makes this connection a reader of the guest's surface (Protocols/surface.md) until it is closed. Answered by `surface`, or by
+    /// `failed` when the guest has no display of ours. The connection is for nothing else afterwards.
+    case surface
+    /// Asks the guest to show another number of pixels: a hint that its driver may follow. Answered by `done` or `failed`.
+    case displayMode(width: Int, height: Int)
     /// Ends the guest's emulators and the coordinator (LocalHost guests; on Xen the toolstack does it).
     case stop
 }
@@ -19,6 +24,10 @@ public enum ControlReply: Codable, Equatable, Sendable {
     case status(GuestStatus)
     case lines([String])
     case done(String)
+    /// A surface's size in pixels. The first one, which answers the request, has beside it: the surface (read-only), the reader's page, and
+    /// the reader's ends of the doorbells `frame` and `want`; when there is no surface yet, width and height are 0 and the first
+    /// descriptor is missing. Later ones, at each change of mode, have the new surface alone.
+    case surface(width: Int, height: Int)
     /// Not carried out: what was attempted, why it failed, what to do.
     case failed(String)
 }

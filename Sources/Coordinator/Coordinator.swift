@@ -154,6 +154,7 @@ public final class Coordinator {
         case .logs(let lines): reply(.lines(logBook.last(lines)))
         case .attach(let emulator): attach(emulator, reply)
         case .detach(let name): detach(name, reply)
+        case .surface, .displayMode: reply(.failed("this guest has no display of Demux's"))
         case .stop:
             guard let stopRequested else {
                 return reply(.failed("this guest's life is the toolstack's: use 'xl destroy' or 'xl shutdown'"))

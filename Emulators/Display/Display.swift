@@ -107,13 +107,13 @@ struct Display: Emulator, ~Copyable {
     mutating func read(_ access: Access, _ context: borrowing Context) -> Answer {
         let answer: UInt64
         switch access.window {
-        case ports: answer = device.readPort(Layout.ports &+ UInt16(truncatingIfNeeded: access.offset), size: access.size, now: EventLoop.now())
-        case dispi: answer = device.readPort(Layout.dispi &+ UInt16(truncatingIfNeeded: access.offset), size: access.size, now: 0)
+        case ports: answer = device.readPort(Layout.ports &+ UInt16(truncatingIfNeeded: access.offset), size: access.size)
+        case dispi: answer = device.readPort(Layout.dispi &+ UInt16(truncatingIfNeeded: access.offset), size: access.size)
         case window:
             if let plain = legacy.trapped(access) { return .value(Self.load(plain, access.size)) }
             answer = device.readWindow(access.offset, size: access.size)
         case function.rom: return .value(VideoROM.read(rom, access.offset, size: access.size))
-        case function.bar(2): answer = device.readRegisters(access.offset, size: access.size, now: EventLoop.now())
+        case function.bar(2): answer = device.readRegisters(access.offset, size: access.size)
         default: return .value(access.allOnes)
         }
         return legacy.mayChange ? legacy.settle(&device, access, value: answer, now: EventLoop.now(), context) : .value(answer)

@@ -97,7 +97,7 @@ struct LegacyWindow: ~Copyable {
         case .trapping:
             guard let wanted, traffic >= threshold, !access.isPosted, !refused, let region = region(wanted) else { break }
             traffic = 0
-            device.exportPlainWindow(wanted, to: region.bytes)
+            device.exportPlainWindow(wanted, to: UnsafeMutableRawBufferPointer(start: region.bytes, count: region.length))
             memcpy(previous, region.bytes, region.length)
             state = .entering(wanted)
             enteredAt = now
@@ -160,6 +160,8 @@ struct LegacyWindow: ~Copyable {
 
     @discardableResult
     private mutating func take(_ window: VGAPlainWindow, _ region: DeviceRegion, _ device: inout VGADevice) -> Bool {
-        device.importPlainWindow(window, from: UnsafeRawPointer(region.bytes), previous: previous)
+        device.importPlainWindow(
+            window, from: UnsafeRawBufferPointer(start: region.bytes, count: region.length),
+            previous: UnsafeMutableRawBufferPointer(start: previous, count: region.length)) != nil
     }
 }

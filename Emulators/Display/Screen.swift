@@ -78,7 +78,7 @@ struct Screen: ~Copyable {
         let before = viewers
         // Each is a number that a reader may choose freely.
         viewers = readers.values.reduce(0) { $0 + min(Int($1.watch.viewers), 1 << 16) }
-        cadence.rate = readers.values.filter { $0.watch.viewers > 0 }.map(\.watch.maxRate).max() ?? 60
+        cadence.rate = readers.values.filter { $0.watch.viewers > 0 }.map { $0.watch.maxRate }.max() ?? 60
         if viewers == 0 {
             rest(context)
         } else {
@@ -209,8 +209,9 @@ struct Screen: ~Copyable {
             return again(changed: true, from: start, device, context)
         }
         var reported = false
-        let (pixels, stride) = (canvas.writer.pixels, canvas.writer.stride)
-        device.render(into: pixels, stride: stride, dirty: dirty, now: now) { change in
+        let target = VGATarget(
+            pixels: canvas.writer.pixels, width: canvas.writer.width, height: canvas.writer.height, stride: canvas.writer.stride)
+        device.render(into: target, dirty: dirty, now: now) { change in
             reported = true
             switch change {
             case .damage(let x, let y, let width, let height):

@@ -22,7 +22,13 @@ enum VideoROM {
                 remedy: "install the package seabios, or name the file with the option 'rom' ('no' for none)")
         }
         let image: [UInt8]
-        do throws(SystemError) { image = try Files.read(path, limit: largest) } catch { throw SetupError(error) }
+        do throws(SystemError) {
+            let file = try Files.open(path)
+            image = try Files.readAll(file.raw, limit: largest, what: path)
+            _ = consume file
+        } catch {
+            throw SetupError(error)
+        }
         guard image.count >= 512, image[0] == 0x55, image[1] == 0xaa else {
             throw SetupError("use", path, reason: "it is not an option ROM: it does not begin with 55 aa", remedy: "name another file with the option 'rom'")
         }

@@ -67,7 +67,7 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
-            name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", "XenHost", "Toolstack"]),
+            name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalCPU", "LocalHost", "XenHost", "Toolstack"]),
 
         .executableTarget(name: "demux-scratch", dependencies: ["EmulatorKit", "XenHost"], path: "Emulators/Scratch"),
         .executableTarget(name: "demux-example", dependencies: ["EmulatorKit"], path: "Emulators/Example"),

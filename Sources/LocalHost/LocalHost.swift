@@ -17,6 +17,10 @@ public final class LocalHost: IsolatingHost, @unchecked Sendable {
     private let end: EventFD
     let table = Mutex(ServerTable())
     let orphans = Orphans()
+    private let answered = Atomic<Int>(0)
+    /// Requests that emulators have answered in a slot; posted writes are not among them.
+    public var answeredRequests: Int { answered.load(ordering: .relaxed) }
+    func noteAnswer() { answered.add(1, ordering: .relaxed) }
     /// See GuestAddressSpace.
     let space = Mutex<(any GuestAddressSpace)?>(nil)
 

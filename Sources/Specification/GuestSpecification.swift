@@ -42,13 +42,29 @@ public struct LocalGuest: Codable, Equatable, Sendable {
     public var vcpus: Int
     /// 1 to 4096.
     public var memoryMiB: Int
-    /// The scripted guest that runs: "idle" or "demo".
+    /// What the vCPUs do: "idle", "demo" or "display-demo".
     public var program: String
+    /// What plays the guest's first vCPU in "display-demo".
+    public var engine: Engine
+    /// An absolute path: the ROM that the first vCPU begins with on KVM.
+    public var firmware: String?
 
-    public init(vcpus: Int = 1, memoryMiB: Int = 16, program: String = "idle") {
+    /// What makes a guest's accesses.
+    public enum Engine: String, Codable, CaseIterable, Sendable {
+        /// KVM when there is a firmware and guest code runs here, otherwise the script.
+        case auto
+        /// The guest's own code.
+        case kvm
+        /// A script that makes the accesses such code would make.
+        case script
+    }
+
+    public init(vcpus: Int = 1, memoryMiB: Int = 16, program: String = "idle", engine: Engine = .auto, firmware: String? = nil) {
         self.vcpus = vcpus
         self.memoryMiB = memoryMiB
         self.program = program
+        self.engine = engine
+        self.firmware = firmware
     }
 }
 

@@ -10,8 +10,8 @@ public struct SpecificationReader: Sendable {
     static let mostEmulators = 64
 
     private static let guestKeys = ["demux", "qemu", "local", "display", "vnc", "emulators"]
-    private static let localKeys = ["vcpus", "memory", "program"]
-    private static let localPrograms = ["idle", "demo"]
+    private static let localKeys = ["vcpus", "memory", "program", "engine", "firmware"]
+    private static let localPrograms = ["idle", "demo", "display-demo"]
 
     let programs: ProgramFinder
 
@@ -151,6 +151,13 @@ public struct SpecificationReader: Sendable {
         }
         if let program = fields.value("program", allowed: "one of \(Wording.list(Self.localPrograms))", { Self.localPrograms.contains($0) ? $0 : nil }) {
             local.program = program
+        }
+        let engines = LocalGuest.Engine.allCases.map(\.rawValue)
+        if let engine = fields.value("engine", allowed: "one of \(Wording.list(engines))", { LocalGuest.Engine(rawValue: $0) }) { local.engine = engine }
+        if let firmware = fields.value("firmware", allowed: "an absolute path of a ROM of 64 or 128 KiB", { $0.hasPrefix("/") ? $0 : nil }) {
+            local.firmware = firmware
+        } else if local.engine == .kvm, !fields.has("firmware") {
+            issues.add(at: fields.mark, "'engine' is 'kvm', and there is no 'firmware' for it to run", allowed: "an absolute path of a ROM of 64 or 128 KiB")
         }
         return local
     }

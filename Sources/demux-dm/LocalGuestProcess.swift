@@ -21,6 +21,7 @@ enum LocalGuestProcess {
         let loop = try EventLoop()
         let host = try LocalHost(
             domain: domain, vcpus: specification.local.vcpus, memoryBytes: UInt64(clamping: specification.local.memoryMiB) << 20)
+        let prepared = try GuestProgram.prepare(specification.local, host: host)
         let base = RunDirectory.base(environment: ChildProcess.currentEnvironment())
         let settings = Coordinator.Settings(
             guestName: "local-\(domain.rawValue)", hostKind: "local",
@@ -74,7 +75,9 @@ enum LocalGuestProcess {
             guard let reasons else {
                 coordinator.logBook.note(.info, "guest \(settings.guestName) runs: \(specification.allEmulators.count) emulators serve it")
                 do {
-                    program = try GuestProgram.start(specification.local.program, host: host, loop: loop, ended: programEnded)
+                    guard let prepared else { return }
+                    if !prepared.engine.isEmpty { coordinator.logBook.note(.info, prepared.engine) }
+                    program = try GuestProgram(prepared, host: host, loop: loop, ended: programEnded)
                 } catch {
                     StandardError.line("demux: \(error)")
                     stop(1)

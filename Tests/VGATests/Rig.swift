@@ -109,6 +109,7 @@ extension Card {
 
     /// A DISPI mode.
     func set(width: UInt16, height: UInt16, depth: UInt16, flags: UInt16 = 0x41) {
+        out(0x3c2, 0x67)
         dispi(4, 0)
         dispi(1, width)
         dispi(2, height)
@@ -248,6 +249,18 @@ final class Rig: Card {
         var changes: [VGAChange] = []
         device.render(into: target, dirty: dirty, now: now) { changes.append($0) }
         return changes
+    }
+
+    // Swift Testing's macros copy what they look at: so not the device.
+    var scanout: VGAScanout { device.scanout }
+    var scanoutRange: Range<Int> { device.scanoutRange }
+    var plainWindow: VGAPlainWindow? { device.plainWindow }
+    var nextBlink: UInt64? { device.nextBlink }
+    var changedRegisters: Bool { device.changedRegisters }
+    var wroteMemory: Bool { device.wroteMemory }
+    func modeHint(_ width: Int, _ height: Int) -> Bool { device.modeHint(width: width, height: height) }
+    func importPlainWindow(_ plain: VGAPlainWindow, from bytes: Guarded, previous: Guarded) -> Range<Int>? {
+        device.importPlainWindow(plain, from: UnsafeRawBufferPointer(bytes.buffer), previous: previous.buffer)
     }
 
     var target: VGATarget { VGATarget(pixels: pixels.bytes, width: width, height: height) }

@@ -52,18 +52,18 @@ let package = Package(
         // LocalHost's vCPUs on KVM.
         .target(name: "LocalCPU", dependencies: ["LocalHost", "Host", "Platform", "CKVM"]),
 
-        .target(name: "Toolstack", dependencies: ["Host", "Platform", "CLinux"]),
+        .target(name: "Toolstack", dependencies: ["Host", "Platform", "CLinux", "EmulatorProtocol"]),
 
         // What a person writes, and what the command and the coordinator say to each other.
         .target(name: "Specification", dependencies: ["Host", "EmulatorProtocol"]),
-        .target(name: "ControlProtocol", dependencies: ["EmulatorProtocol", "Host", "Platform", "Specification"]),
+        .target(name: "ControlProtocol", dependencies: ["CLinux", "Surface", "EmulatorProtocol", "Host", "Platform", "Specification"]),
         // Only the short-lived command reads YAML: Yams brings Foundation.
         .target(name: "SpecificationFile", dependencies: ["Specification", "Yams"]),
 
         .executableTarget(
             name: "demux",
             dependencies: [
-                "ControlProtocol", "EmulatorProtocol", "Host", "Platform", "CLinux", "Specification", "SpecificationFile",
+                "Picture", "Surface", "ControlProtocol", "EmulatorProtocol", "Host", "Platform", "CLinux", "Specification", "SpecificationFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
@@ -94,7 +94,7 @@ let package = Package(
         // The protocol's C header as a module, so that tests can compare it with the Swift side.
         .systemLibrary(name: "CEmulatorHeader", path: "Protocols"),
         .testTarget(
-            name: "CEmulatorHeaderTests", dependencies: ["CEmulatorHeader", "CIoreq", "CLinux", "EmulatorProtocol", "Host", "Platform"]),
+            name: "CEmulatorHeaderTests", dependencies: ["CEmulatorHeader", "CIoreq", "CLinux", "CSurface", "EmulatorProtocol", "Host", "Platform", "Surface"]),
 
         // Emulators that misbehave in one way each, and one that answers late, for the process tests.
         .executableTarget(
@@ -128,8 +128,8 @@ let package = Package(
         .testTarget(name: "WebTests", dependencies: ["demux-web", "ControlProtocol", "Surface", "Platform"]),
         // The exporter as a real process, real viewers and hostile ones.
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform"]),
-        .testTarget(name: "ToolstackTests", dependencies: ["Toolstack"]),
-        .testTarget(name: "SpecificationTests", dependencies: ["SpecificationFile", "ControlProtocol", "Platform", "demux"]),
+        .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack"]),
+        .testTarget(name: "SpecificationTests", dependencies: ["Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
         // Real child processes on LocalHost.
         .testTarget(

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ControlProtocol
 import Glibc
 import Host
 import Specification
@@ -84,7 +85,7 @@ struct RunCommand: ParsableCommand {
     /// just starting; it counts as free only when `folderAlone`.
     private static func isFree(_ domain: UInt16, base: String, folderAlone: Bool) -> Bool {
         do {
-            _ = try ControlClient.connect(domain: domain, base: base, limit: nil)
+            _ = try ControlSocket.connect(domain: domain, base: base, limit: nil)
             return false
         } catch {
             return error == .gone || (folderAlone && error == .missing)

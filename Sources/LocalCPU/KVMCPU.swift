@@ -108,6 +108,7 @@ public final class KVMCPU: @unchecked Sendable {
 
     /// Runs the guest's code on the calling thread until it ends.
     public func run() -> End {
+        _ = demux_kvm_allow_interruption(Self.signal)
         let mayRun = running.withLock { running in
             running.thread = pthread_self()
             return !running.isStopped

@@ -101,5 +101,12 @@ static inline int demux_kvm_install_interruption(int number) {
     sigemptyset(&action.sa_mask);
     return sigaction(number, &action, NULL);
 }
+// Lets the calling thread take it: a thread begins with its maker's mask.
+static inline int demux_kvm_allow_interruption(int number) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    return pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
 
 #endif

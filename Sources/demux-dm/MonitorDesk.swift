@@ -2,6 +2,7 @@ import Coordinator
 import EmulatorProtocol
 import Host
 import Platform
+import Specification
 import Toolstack
 
 /// Decides what becomes of libxl's commands on QEMU's monitor, and joins QEMU's side of a guest with the coordinator's: VNC, saved states,
@@ -70,7 +71,8 @@ final class MonitorDesk: InputSink {
                 coordinator.resumeEmulators { _ in }
                 return done(.failure(SystemError("save", "our emulators' states", reason: reasons.joined(separator: "; "), remedy: "see: demux logs")))
             }
-            let states = coordinator.states.map { SavedEmulators.Record(emulator: $0.emulator, .state($0.bytes)) }
+            // What an exporter keeps is its viewers' and this machine's, not the guest's.
+            let states = coordinator.states.filter { $0.emulator != VNCSpecification.name }.map { SavedEmulators.Record(emulator: $0.emulator, .state($0.bytes)) }
             let regions = coordinator.regions.map {
                 SavedEmulators.Record(emulator: $0.emulator, .region(.init(label: $0.label, length: $0.length, gfn: $0.gfn?.rawValue)))
             }

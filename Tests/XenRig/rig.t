@@ -32,7 +32,9 @@ mkdir -p "$OUT" || bail "$OUT cannot be made"
 KIT=$(mktemp -d); trap 'rm -rf "$KIT"; [ -n "$DEMUX_STAGE" ] || rmdir "$STAGE"' EXIT
 "$HERE/guest/mk.sh" "$KIT/guest" > "$OUT/guest-build.log" 2>&1 ||
   { sed 's/^/# /' "$OUT/guest-build.log"; bail "the guest programs did not build (gcc-multilib is needed)"; }
-cp -r "$HERE/scenarios" "$HERE/lib-demux.sh" "$HERE/lib-spec.sh" "$HERE/in-dom0.sh" "$KIT/"
+"$HERE/tools/mk.sh" "$KIT/tools" > "$OUT/tools-build.log" 2>&1 ||
+  { sed 's/^/# /' "$OUT/tools-build.log"; bail "the tools did not build (libpng-dev is needed)"; }
+cp -r "$HERE/scenarios" "$HERE/lib-demux.sh" "$HERE/lib-spec.sh" "$HERE/lib-display.sh" "$HERE/in-dom0.sh" "$KIT/"
 echo "${DEMUX_RIG_PATIENCE:-3}" > "$KIT/patience"
 echo "# output in $OUT/share"
 "$HERE/run.sh" -b > /dev/null || bail "the rig could not be built"

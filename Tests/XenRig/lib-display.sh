@@ -20,7 +20,7 @@ serial_of() { wait_until 20 xenstore-exists "/local/domain/$1/serial/0/tty"; xen
 # take WHOSE DOMID FILE.png: a picture of the guest's display; WHOSE is qemu or demux.
 take() {
   if [ "$1" = demux ]; then demux screenshot "$2" "$3"; return; fi
-  qmp "$2" "screendump $PWD/take.ppm" && $TOOLS/picture png take.ppm "$3" && rm take.ppm
+  bash $TOOLS/screendump.sh "$(qmp_socket "$2")" "$3"
 }
 # guest_checks WHOSE FILE: what the guest has checked itself, as ours; a line of the same name is counted, not repeated.
 guest_checks() {

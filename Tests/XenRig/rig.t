@@ -37,7 +37,9 @@ KIT=$(mktemp -d); trap 'rm -rf "$KIT"; [ -n "$DEMUX_STAGE" ] || rmdir "$STAGE"' 
 cp -r "$HERE/scenarios" "$HERE/lib-demux.sh" "$HERE/lib-spec.sh" "$HERE/lib-display.sh" "$HERE/in-dom0.sh" "$KIT/"
 echo "${DEMUX_RIG_PATIENCE:-3}" > "$KIT/patience"
 echo "# output in $OUT/share"
-"$HERE/run.sh" -b > /dev/null || bail "the rig could not be built"
+RIG=$("$HERE/run.sh" -b) || bail "the rig could not be built"
+"$HERE/guest/linux/mk.sh" "$KIT/linux" "$RIG" >> "$OUT/guest-build.log" 2>&1 ||
+  { sed 's/^/# /' "$OUT/guest-build.log"; bail "the Linux guest could not be built"; }
 "$HERE/run.sh" -t "${DEMUX_RIG_LIMIT:-7200}" -o "$OUT" -s "$KIT" -S "$STAGE" "bash /share/in-dom0.sh ${SCENARIOS[*]}" \
   2> "$OUT/run.log"
 STATUS=$?

@@ -3,7 +3,8 @@
 # UNIX socket. At each `MODE name ready` a picture is taken by running `PROGRAM... FILE`, FILE being OUTDIR/name.png; then the
 # guest is told to go on. All that the guest says goes to OUTDIR/guest.txt, and to OUTDIR/steps.txt the name of each step.
 # `PROGRAM` may also be `qmp:SOCKET`: then QEMU's monitor takes it, and it becomes a PNG by `picture png`.
-# Environment: WALK_LIMIT, seconds without a new line after which it gives up (300); PICTURE, the tool `picture`.
+# Environment: WALK_LIMIT, seconds without a new line after which it gives up (300); PICTURE, the tool `picture`; WALK_STAY, if set: do
+# not end at `MODE done`, but go on noting what the guest says until killed.
 # Exit status: 0 if the guest came to `MODE done`.
 import os
 import select
@@ -30,10 +31,13 @@ def opened(path):
     return fd
 
 
+done = False
+
+
 def lines(fd):
     rest = b""
     while True:
-        if not select.select([fd], [], [], LIMIT)[0]:
+        if not select.select([fd], [], [], None if done else LIMIT)[0]:
             sys.exit("walk.py: the guest said nothing for %g s" % LIMIT)
         data = os.read(fd, 4096)
         if not data:
@@ -49,6 +53,7 @@ def same(a, b):
 
 
 def main():
+    global done
     fd, out, program = opened(sys.argv[1]), sys.argv[2], sys.argv[3:]
     os.makedirs(out, exist_ok=True)
     monitor = Monitor(program[0][4:]) if program[0].startswith("qmp:") else None
@@ -66,9 +71,11 @@ def main():
     for line in lines(fd):
         said.write("%.1f %s\n" % (time.monotonic() - start, line))
         said.flush()
-        if line == "MODE done":
+        if line == "MODE done" and not done:
             os.write(fd, b"g")
-            return
+            done = True
+            if "WALK_STAY" not in os.environ:
+                return
         if not (line.startswith("MODE ") and line.endswith(" ready")) or line[5:-6] == name:
             continue                    # the guest repeats what it says until it is told to go on
         name = line[5:-6]

@@ -5,6 +5,7 @@
 #   DEMUX_RIG_OUT     where to leave logs (default: a new directory under $TMPDIR or /tmp)
 #   DEMUX_RIG_PATIENCE  what every time limit in the scenarios is multiplied by (3): they guard against hanging only, and
 #                     a machine that does other things as well is slow
+#   DEMUX_RIG_FORWARD HOST:DOM0…, loopback ports here that reach ports of dom0 (run.sh -f), for viewers on this side
 #   DEMUX_RIG_LIMIT   seconds for the whole boot (7200)
 # With SCENARIOs (names in scenarios/ or, for benchmarks, in bench/, without .sh) only those run, and only what their
 # `# needs:` lines name is needed.
@@ -42,7 +43,8 @@ echo "# output in $OUT/share"
 RIG=$("$HERE/run.sh" -b) || bail "the rig could not be built"
 "$HERE/guest/linux/mk.sh" "$KIT/linux" "$RIG" >> "$OUT/guest-build.log" 2>&1 ||
   { sed 's/^/# /' "$OUT/guest-build.log"; bail "the Linux guest could not be built"; }
-"$HERE/run.sh" -t "${DEMUX_RIG_LIMIT:-7200}" -o "$OUT" -s "$KIT" -S "$STAGE" "bash /share/in-dom0.sh ${SCENARIOS[*]}" \
+FORWARDS=(); for f in $DEMUX_RIG_FORWARD; do FORWARDS+=(-f "$f"); done
+"$HERE/run.sh" "${FORWARDS[@]}" -t "${DEMUX_RIG_LIMIT:-7200}" -o "$OUT" -s "$KIT" -S "$STAGE" "bash /share/in-dom0.sh ${SCENARIOS[*]}" \
   2> "$OUT/run.log"
 STATUS=$?
 sed 's/^/# /' "$OUT/run.log"

@@ -6,9 +6,11 @@
 #   type TEXT         types lower-case letters, digits, spaces, `-`, `.`, `/`, `=`, `;` and line ends (\n)
 #   move X Y          the pointer goes to X, Y (0 to 32767 each)
 #   click             its left button goes down and up
+#   wait FILE         until FILE is there
 #   anything else     for the human monitor; its answer is printed
 # Also a module: Monitor(path).
 import json
+import os
 import socket
 import sys
 import time
@@ -87,6 +89,9 @@ def main():
             monitor.type(rest.replace("\\n", "\n"))
         elif word == "move":
             monitor.move(*map(int, rest.split()))
+        elif word == "wait":
+            while not os.path.exists(rest):
+                time.sleep(0.02)
         elif word == "click":
             monitor.click()
         else:

@@ -23,14 +23,16 @@ echo "the ends of the middle half of the rounds."
 awk 'BEGIN { printf "%-12s %12s %8s %8s %8s\n", "", "cycles", "ratio", "from", "to" }
      { printf "%-12s %12d %8s %8s %8s\n", $1, $2, $3, $4, $5 }' "$WORK/out/share/logs/timing.txt"
 LOGS=$WORK/out/share/logs
-echo "The screen, cycles of the guest's TSC, the median: the BIOS scrolls by a line, prints 80 characters, clears the text screen; rep stosl over it;"
+echo "The screen, in 1024 cycles of the guest's TSC, the median: the BIOS scrolls by a line, prints 80 characters, clears the text screen; rep stosl over it;"
 echo "rep stosl over 1024x768x32 without a viewer, with one, and without one again."
-[ -e "$LOGS/display-demux.txt" ] || echo "(QEMU's VGA only: demux-display and demux-vnc are not staged)"
-cat "$LOGS/display-demux.txt" 2> /dev/null | awk 'BEGIN { printf "%-18s %14s %14s %12s\n", "", "QEMU", "ours", "QEMU/ours" }
-     FILENAME == "-" { ours[$1] = $2; next } { printf "%-18s %14d %14s %12s\n", $1, $2, $1 in ours ? ours[$1] : "-", ours[$1] ? sprintf("%.2f", $2 / ours[$1]) : "-" }' - "$LOGS/display-qemu.txt"
+OURS=$LOGS/display-demux.txt
+[ -e "$OURS" ] || { echo "(QEMU's VGA only: demux-display and demux-vnc are not staged)"; : > "$OURS"; }
+awk 'BEGIN { printf "%-18s %14s %14s %12s\n", "", "QEMU", "ours", "QEMU/ours" }
+     FILENAME ~ /display-demux/ { ours[$1] = $2; next }
+     { printf "%-18s %14d %14s %12s\n", $1, $2, $1 in ours ? ours[$1] : "-", ours[$1] ? sprintf("%.2f", $2 / ours[$1]) : "-" }' "$OURS" "$LOGS/display-qemu.txt"
 grep -h -o 'VIEWER.*' "$LOGS"/display-*-viewer.txt | sed "s/^/  a viewer's own count: /"
-awk 'FILENAME ~ /timing/ { ratio[$1] = $3 } FILENAME ~ /qemu/ { qemu[$1] = $2 } FILENAME ~ /demux/ { ours[$1] = $2 }
+awk 'FILENAME ~ /timing.txt$/ { ratio[$1] = $3 } FILENAME ~ /display-qemu/ { qemu[$1] = $2 } FILENAME ~ /display-demux/ { ours[$1] = $2 }
      END { printf "rig: over QEMU: Scratch %s, the isolated C device %s, nobody %s", ratio["scratch"], ratio["c-device"], ratio["unclaimed"]
            if (ours["scroll"]) printf "; a BIOS scroll %.1f x as fast, a clear %.1f x; a fill with a viewer has %.2f of its speed (with QEMU %.2f)",
              qemu["scroll"] / ours["scroll"], qemu["clear"] / ours["clear"], ours["fill-quiet"] / ours["fill-viewer"], qemu["fill-quiet"] / qemu["fill-viewer"]
-           print "" }' "$LOGS/timing.txt" $(ls "$LOGS"/display-qemu.txt "$LOGS"/display-demux.txt 2> /dev/null)
+           print "" }' "$LOGS/timing.txt" "$LOGS/display-qemu.txt" "$OURS"

@@ -7,7 +7,7 @@
 . /share/lib-display.sh
 
 go() { qmp "$DOMID" 'key spc' >&2; }
-# measure WHOSE LINE…: leaves logs/display-WHOSE.txt: `name cycles rounds`, the median of each.
+# measure WHOSE LINE…: leaves logs/display-WHOSE.txt: `name units rounds`, the median of each, in 1024 cycles of the TSC.
 measure() {
   local whose=$1 cfg port viewer; shift
   cfg=$(guest_cfg "bench-$whose" 1 scroll 'vnc=1' 'vnclisten="127.0.0.1"' "$@")

@@ -28,13 +28,17 @@ port=$(xenstore-read "/local/domain/$DOMID/console/vnc-port")
 net_up
 # What listens in dom0 stays on loopback; the NIC's side of the forward is socat's.
 socat TCP-LISTEN:5999,bind=10.0.2.15,reuseaddr,fork TCP:127.0.0.1:"$port" & forward=$!
-# The steps go by until the guest draws on.
-mkdir -p $LOGS/hold
-WALK_STAY=1 python3 $TOOLS/walk.py "$(serial_of "$DOMID")" $LOGS/hold true & walk=$!
-check "the guest is past its steps" wait_for_line $LOGS/hold/guest.txt 'MODE done' 240
+walk=""
+case ${HOLD_GUEST:-modes} in
+  modes | linux)                        # their steps go by until the guest draws on
+    mkdir -p $LOGS/hold; : > $LOGS/hold/guest.txt
+    WALK_STAY=1 python3 $TOOLS/walk.py "$(serial_of "$DOMID")" $LOGS/hold true & walk=$!
+    check "the guest is past its steps" wait_for_line $LOGS/hold/guest.txt 'MODE done' 240;;
+esac
 diag "viewers may connect: port $port of dom0"
 : > /share/held
 until [ -e /share/release ]; do sleep 1; done
+# shellcheck disable=SC2086
 kill $walk $forward
 check "the guest lived on" xl domid hold
 check "xl destroy succeeds" xl destroy hold

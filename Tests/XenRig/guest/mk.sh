@@ -14,8 +14,12 @@ for f in start.S lib.c; do gcc "${FLAGS[@]}" -c -o "$W/${f%.*}.o" "$HERE/$f"; do
 for f in bios.S screen.c; do gcc "${FLAGS[@]}" -c -o "$W/${f%.*}.o" "$HERE/$f"; done
 ar rc "$W/screen.a" "$W/bios.o" "$W/screen.o"       # only in the programs that call it
 for p; do
-  gcc "${FLAGS[@]}" -c -o "$W/$p.o" "$HERE/$p.c"
-  ld -m elf_i386 --build-id=none -z noexecstack --no-warn-rwx-segments -T "$HERE/guest.ld" -o "$W/$p.elf" "$W/start.o" "$W/lib.o" "$W/$p.o" "$W/screen.a"
+  OBJECTS=()
+  for f in "$HERE/$p.c" "$HERE/$p"-*.c; do            # a large program has further files, PROGRAM-part.c
+    [ -e "$f" ] || continue
+    o=$W/$(basename "$f" .c).o; OBJECTS+=("$o"); gcc "${FLAGS[@]}" -c -o "$o" "$f"
+  done
+  ld -m elf_i386 --build-id=none -z noexecstack --no-warn-rwx-segments -T "$HERE/guest.ld" -o "$W/$p.elf" "$W/start.o" "$W/lib.o" "${OBJECTS[@]}" "$W/screen.a"
   objcopy -O binary -j .image "$W/$p.elf" "$OUT/$p.img"
   truncate -s 1M "$OUT/$p.img"; chmod 644 "$OUT/$p.img"
 done

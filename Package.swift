@@ -42,7 +42,7 @@ let package = Package(
             ]),
 
         // A scan-out in shared memory: the display writes it, exporters and screenshots read it.
-        .target(name: "Surface", dependencies: ["CSurface", "Platform"]),
+        .target(name: "Surface", dependencies: ["CSurface", "CLinux", "Platform"]),
         // The standard VGA as a value that knows no host.
         .target(name: "VGA", dependencies: ["CPixman"]),
         // What a VNC server says before and around libvncserver: handshakes, security, WebSocket, comparison of tiles.

@@ -56,7 +56,7 @@ install: build-packages release
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/demux $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/doc/demux
 	install -s -m 755 $(BIN)/$(COMMAND) $(DESTDIR)$(PREFIX)/bin/
 	install -s -m 755 $(addprefix $(BIN)/,$(LIBEXEC_PROGRAMS)) $(DESTDIR)$(PREFIX)/libexec/demux/
-	install -m 644 Protocols/demux_emulator.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 Protocols/demux_emulator.h Protocols/demux_surface.h $(DESTDIR)$(PREFIX)/include/
 	install -m 644 $(wildcard README.md) LICENSE $(wildcard Protocols/*.md) $(DESTDIR)$(PREFIX)/share/doc/demux/
 
 build-packages:

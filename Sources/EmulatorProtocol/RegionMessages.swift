@@ -30,12 +30,15 @@ public struct RegionGrant: Codable, Equatable, Sendable {
     public var region: Int
     /// Where it is in the guest now, as a frame number; nil: nowhere.
     public var gfn: HexNumber?
+    /// Where it is when it is nowhere that the guest asked for, as a frame number: on Xen memory is always somewhere. Nil elsewhere.
+    public var home: HexNumber?
     /// Whether the doorbell is rung at the first write after a `region-dirty`.
     public var doorbell: Bool
     /// Whether a predecessor had it: its content is the guest's.
     public var adopted: Bool
-    public init(region: Int, gfn: UInt64?, doorbell: Bool, adopted: Bool) {
+    public init(region: Int, gfn: UInt64?, home: UInt64? = nil, doorbell: Bool, adopted: Bool) {
         self.region = region
+        self.home = home.map { HexNumber($0) }
         self.gfn = gfn.map { HexNumber($0) }
         self.doorbell = doorbell
         self.adopted = adopted

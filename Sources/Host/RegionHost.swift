@@ -33,11 +33,14 @@ public struct HostRegion: Equatable, Sendable {
     public var length: UInt64
     /// Where it is in the guest; nil: nowhere.
     public var gfn: GFN?
+    /// Where it is put when it shall be nowhere: on Xen, a frame far from everything else. Nil on LocalHost, where it is then in no place.
+    public var home: GFN?
     /// Whether its doorbell is rung at the first write after `collectDirty`.
     public var hasDoorbell: Bool
 
-    public init(number: Int, length: UInt64, gfn: GFN?, hasDoorbell: Bool) {
+    public init(number: Int, length: UInt64, gfn: GFN?, home: GFN? = nil, hasDoorbell: Bool) {
         self.number = number
+        self.home = home
         self.length = length
         self.gfn = gfn
         self.hasDoorbell = hasDoorbell

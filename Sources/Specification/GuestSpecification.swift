@@ -11,17 +11,29 @@ public struct GuestSpecification: Codable, Equatable, Sendable {
     public var qemu: String
     /// Whether a failure to start one of our emulators fails the guest; always so for now, named for later policies.
     public var emulators: [EmulatorSpecification]
+    /// The guest's display, one more emulator; nil: QEMU's VGA, if any. On Xen the toolstack gives it its slot and its memory.
+    public var display: EmulatorSpecification?
+    /// What shows the display to viewers; nil: nobody of ours.
+    public var vnc: VNCSpecification?
     /// What a LocalHost guest has; ignored on Xen, where the toolstack says it.
     public var local: LocalGuest
 
     public static let defaultQEMU = "/usr/libexec/xen-qemu-system-i386"
 
-    public init(source: String, qemu: String = defaultQEMU, emulators: [EmulatorSpecification] = [], local: LocalGuest = LocalGuest()) {
+    public init(
+        source: String, qemu: String = defaultQEMU, emulators: [EmulatorSpecification] = [], local: LocalGuest = LocalGuest(),
+        display: EmulatorSpecification? = nil, vnc: VNCSpecification? = nil
+    ) {
         self.source = source
         self.qemu = qemu
         self.emulators = emulators
         self.local = local
+        self.display = display
+        self.vnc = vnc
     }
+
+    /// Everything that serves a part of the guest, the display first; the exporter is none.
+    public var allEmulators: [EmulatorSpecification] { (display.map { [$0] } ?? []) + emulators }
 }
 
 /// The machine of a guest without Xen.
@@ -38,6 +50,13 @@ public struct LocalGuest: Codable, Equatable, Sendable {
         self.memoryMiB = memoryMiB
         self.program = program
     }
+}
+
+/// What happens when an emulator's process dies without having been told to end.
+public enum RestartPolicy: String, Codable, Sendable, CaseIterable {
+    /// Another process takes its place. One that exits with status 0 meant to.
+    case onFailure = "on-failure"
+    case never
 }
 
 /// One emulator process.
@@ -60,10 +79,13 @@ public struct EmulatorSpecification: Codable, Equatable, Sendable {
     /// The user it becomes (a number); nil: as the guest's restriction says, otherwise it stays.
     public var uid: UInt32?
     public var gid: UInt32?
+    /// Whether another process takes its place when it dies; nil: when it has state that outlives it.
+    public var restart: RestartPolicy?
 
     public init(
         name: String, program: String, arguments: [String] = [], mode: AttachMode? = nil, options: [String: String] = [:],
-        pciSlot: String? = nil, interpose: [String] = [], readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil, gid: UInt32? = nil
+        pciSlot: String? = nil, interpose: [String] = [], readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil, gid: UInt32? = nil,
+        restart: RestartPolicy? = nil
     ) {
         self.name = name
         self.program = program
@@ -75,6 +97,7 @@ public struct EmulatorSpecification: Codable, Equatable, Sendable {
         self.readyWithinMilliseconds = readyWithinMilliseconds
         self.uid = uid
         self.gid = gid
+        self.restart = restart
     }
 
     /// Whether a text can be an emulator's name.

@@ -9,7 +9,7 @@ public struct SpecificationReader: Sendable {
     /// Emulators that one guest may have.
     static let mostEmulators = 64
 
-    private static let guestKeys = ["demux", "qemu", "local", "emulators"]
+    private static let guestKeys = ["demux", "qemu", "local", "display", "vnc", "emulators"]
     private static let localKeys = ["vcpus", "memory", "program"]
     private static let localPrograms = ["idle", "demo"]
 
@@ -74,7 +74,10 @@ public struct SpecificationReader: Sendable {
             checkVersion(fields)
             if let qemu = readQEMU(fields) { specification.qemu = qemu }
             if let node = fields.node("local") { specification.local = readLocal(node, issues) }
-            specification.emulators = readEmulators(fields)
+            let reader = EmulatorReader(programs: programs, issues: issues)
+            if let node = fields.node("display") { specification.display = reader.readDisplay(node) }
+            if let node = fields.node("vnc") { specification.vnc = reader.readVNC(node) }
+            specification.emulators = readEmulators(fields, reader)
         }
         try issues.check()
         return specification
@@ -152,7 +155,7 @@ public struct SpecificationReader: Sendable {
         return local
     }
 
-    private func readEmulators(_ fields: Fields) -> [EmulatorSpecification] {
+    private func readEmulators(_ fields: Fields, _ reader: EmulatorReader) -> [EmulatorSpecification] {
         guard let node = fields.node("emulators"), !Fields.isNothing(node) else { return [] }
         let issues = fields.issues
         guard case .sequence(let entries) = node else {
@@ -165,7 +168,6 @@ public struct SpecificationReader: Sendable {
             issues.add(at: node.mark, "there are \(entries.count) emulators", allowed: "a guest can have \(Self.mostEmulators)")
             return []
         }
-        let reader = EmulatorReader(programs: programs, issues: issues)
         return entries.compactMap { reader.read($0) }
     }
 }

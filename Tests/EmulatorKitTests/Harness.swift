@@ -14,7 +14,7 @@ final class Harness<E: Emulator & ~Copyable> {
     init(_ type: E.Type, _ coordinator: FakeCoordinator, beforeStart: (FakeCoordinator) -> Void = { _ in }) throws {
         self.coordinator = coordinator
         let join = onThread { coordinator.serveSetup() }
-        let launch = try Launch(socket: OwnedDescriptor(adopting: coordinator.theirs), name: E.name, direct: false)
+        let launch = try Launch(socket: OwnedDescriptor(adopting: coordinator.theirs), name: E.name, direct: false, capabilities: E.capabilities, stateLength: E.stateLength)
         let channel = try launch.isolatedChannel()
         let core = try launch.makeCore(slots: channel.slots, ring: channel.ring, vcpus: channel.vcpuCount)
         var setup = Setup(core: core)

@@ -71,7 +71,7 @@ final class ControlConnection {
 }
 
 /// LocalHost as Xen is: it cannot hand its pages to another process, so that isolated emulators get a relay.
-final class PlainHost: Host {
+class PlainHost: Host {
     private let local: LocalHost
     init(_ local: LocalHost) { self.local = local }
     var domain: DomainID { local.domain }

@@ -72,7 +72,7 @@ struct CommandTests {
     func help() throws {
         let result = try command.run("--help")
         #expect(result.status == .status(0))
-        for name in ["list", "status", "logs", "check", "run", "attach", "detach", "stop", "spec"] { #expect(result.output.contains("  \(name) ")) }
+        for name in ["list", "status", "logs", "check", "run", "attach", "detach", "stop", "screenshot", "display", "spec"] { #expect(result.output.contains("  \(name) ")) }
         #expect(result.errors.isEmpty)
     }
 
@@ -216,9 +216,9 @@ struct CommandTests {
     @Test("a coordinator that does not answer is given up, with its pid")
     func silent() throws {
         let silent = try FakeCoordinator(domain: 5, base: folder.path) { _ in .silence }
-        let socket = try ControlClient.connect(domain: 5, base: folder.path, limit: .seconds(10))
-        try ControlClient.send(.status, on: socket)
-        #expect(throws: Unreachable.noAnswer(pid: getpid(), seconds: 0)) { try ControlClient.receive(on: socket, limit: .milliseconds(20)) }
+        let socket = try ControlSocket.connect(domain: 5, base: folder.path, limit: .seconds(10))
+        try ControlSocket.send(.status, on: socket)
+        #expect(throws: Unreachable.noAnswer(pid: getpid(), seconds: 0)) { try ControlSocket.receive(on: socket, limit: .milliseconds(20)) }
         #expect(
             Unreachable.noAnswer(pid: 12, seconds: 10).message(domain: 5, base: "/run/demux").hasPrefix(
                 "the coordinator of domain 5 (pid 12) did not answer within 10 s; it may be stopped or overloaded"))

@@ -14,6 +14,8 @@ final class FakeCoordinator: Sendable {
         case hangUp
         /// Sends these bytes, whatever they are.
         case bytes([UInt8])
+        /// Makes the connection a reader of this screen.
+        case screen(FakeScreen)
     }
 
     private let descriptor: CInt
@@ -66,6 +68,7 @@ final class FakeCoordinator: Sendable {
             case .silence: continue
             case .hangUp: return
             case .bytes(let bytes): try? socket.send(bytes)
+            case .screen(let screen): try? screen.subscribe(on: socket)
             }
         }
     }

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
@@ -121,7 +122,15 @@ static inline int demux_connect_unix(int fd, const char *path) {
 static inline int demux_accept(int fd) { return (int)syscall(SYS_accept4, fd, NULL, NULL, SOCK_CLOEXEC); }
 static inline int demux_accept_nonblocking(int fd) { return (int)syscall(SYS_accept4, fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
 static inline int demux_pipe(int ends[2]) { return (int)syscall(SYS_pipe2, ends, O_CLOEXEC); }
+// Copies bytes from one pipe into another without taking them; waits for the first one.
+static inline long demux_tee(int from, int to, size_t length) { return syscall(SYS_tee, from, to, length, 0); }
 static inline char **demux_environment(void) { extern char **environ; return environ; }
+
+// poll with a limit in nanoseconds; below 0: none. (ppoll as glibc has it needs _GNU_SOURCE; without a signal mask the call is the same.)
+static inline int demux_poll(struct pollfd *entries, unsigned count, int64_t nanoseconds) {
+    struct timespec limit = { nanoseconds / 1000000000, nanoseconds % 1000000000 };
+    return (int)syscall(SYS_ppoll, entries, count, nanoseconds < 0 ? NULL : &limit, NULL, 0);
+}
 
 static inline void *demux_map_failed(void) { return MAP_FAILED; }
 

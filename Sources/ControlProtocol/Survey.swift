@@ -1,21 +1,20 @@
-import ControlProtocol
 import Glibc
 import Host
 import Platform
 
 /// All guests under a run directory, each asked at the same time: one that hangs costs the others nothing.
-enum Survey {
+public enum Survey {
     /// How long all of them together may take.
-    static let limit = Duration.seconds(2)
+    public static let limit = Duration.seconds(2)
 
-    enum State {
+    public enum State: Sendable {
         case running(GuestStatus)
         case unreachable(Unreachable)
     }
 
-    struct Entry {
-        let domain: UInt16
-        let state: State
+    public struct Entry: Sendable {
+        public let domain: UInt16
+        public let state: State
     }
 
     private final class Asked {
@@ -28,13 +27,13 @@ enum Survey {
     }
 
     /// Every guest with a control socket, in the order of their numbers. A run directory that is not there has no guests.
-    static func take(base: String, limit: Duration = limit) -> [Entry] {
+    public static func take(base: String, limit: Duration = limit) -> [Entry] {
         var entries: [Entry] = []
         var asked: [Asked] = []
         for domain in domains(base: base) {
             do {
-                let guest = Asked(domain, try ControlClient.connect(domain: domain, base: base, limit: nil))
-                try ControlClient.send(.status, on: guest.socket)
+                let guest = Asked(domain, try ControlSocket.connect(domain: domain, base: base, limit: nil))
+                try ControlSocket.send(.status, on: guest.socket)
                 asked.append(guest)
             } catch .missing {
                 // A folder without a socket: a guest that is just starting or ending.
@@ -47,7 +46,7 @@ enum Survey {
         for guest in asked {
             let now = EventLoop.now()
             do {
-                let reply = try ControlClient.receive(on: guest.socket, limit: .nanoseconds(Int64(clamping: end > now ? end - now : 0)))
+                let reply = try ControlSocket.receive(on: guest.socket, limit: .nanoseconds(Int64(clamping: end > now ? end - now : 0)))
                 switch reply {
                 case .status(let status): entries.append(Entry(domain: guest.domain, state: .running(status)))
                 case .failed(let reason): entries.append(Entry(domain: guest.domain, state: .unreachable(.other(reason))))
@@ -61,7 +60,7 @@ enum Survey {
     }
 
     /// The domains that have a folder.
-    static func domains(base: String) -> [UInt16] {
+    public static func domains(base: String) -> [UInt16] {
         guard let folder = opendir(base) else { return [] }
         defer { closedir(folder) }
         var found: [UInt16] = []

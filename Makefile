@@ -14,7 +14,7 @@ BUILD_PACKAGES := git binutils libc6-dev libstdc++-12-dev zlib1g-dev libxen-dev 
 TEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 cpio e2fsprogs kmod gcc libc6-dev-i386 perl
 # Installed; then what only the tests and the benchmarks use.
 COMMAND := demux
-LIBEXEC_PROGRAMS := demux-dm demux-scratch demux-debug
+LIBEXEC_PROGRAMS := demux-dm demux-scratch demux-debug demux-display demux-vnc demux-keyboard demux-web
 TEST_PROGRAMS := demux-example demux-c-scratch demux-conformance demux-bench demux-c-loop
 
 .PHONY: demo test test-full unit-test rig-test bench release stage install build-packages test-packages clean

@@ -81,7 +81,7 @@ let package = Package(
         // One a host: the page that lists the guests, and noVNC.
         .executableTarget(
             name: "demux-web",
-            dependencies: ["ControlProtocol", "Surface", "Picture", "Platform", .product(name: "FlyingFox", package: "FlyingFox")]),
+            dependencies: ["CLinux", "ControlProtocol", "Surface", "Picture", "Platform", .product(name: "FlyingFox", package: "FlyingFox")]),
 
         // The same cases on either host: in `swift test` on LocalHost, in the rig on XenHost.
         .target(name: "HostConformance", dependencies: ["Host", "Platform"], path: "Tests/HostConformance"),
@@ -125,11 +125,11 @@ let package = Package(
         .testTarget(name: "LocalCPUTests", dependencies: ["LocalCPU", "LocalHost", "Host", "Platform"]),
         .testTarget(name: "DisplayTests", dependencies: ["demux-display", "VGA", "Surface", "EmulatorKit", "Host", "Platform"]),
         .testTarget(name: "KeyboardTests", dependencies: ["demux-keyboard", "EmulatorKit"]),
-        .testTarget(name: "WebTests", dependencies: ["demux-web", "ControlProtocol", "Surface", "Platform"]),
+        .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform"]),
         // The exporter as a real process, real viewers and hostile ones.
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform"]),
         .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack"]),
-        .testTarget(name: "SpecificationTests", dependencies: ["Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
+        .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
         // Real child processes on LocalHost.
         .testTarget(

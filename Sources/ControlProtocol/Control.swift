@@ -172,4 +172,6 @@ public enum RunDirectory {
 
     public static func directory(domain: UInt16, base: String) -> String { "\(base)/\(domain)" }
     public static func controlSocket(domain: UInt16, base: String) -> String { "\(base)/\(domain)/control.sock" }
+    /// Where the guest's VNC exporter listens for programs of this host; it speaks plain RFB there.
+    public static func vncSocket(domain: UInt16, base: String) -> String { "\(base)/\(domain)/vnc.sock" }
 }

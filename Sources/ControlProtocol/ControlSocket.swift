@@ -40,6 +40,38 @@ public enum Unreachable: Error, Equatable, Sendable {
     }
 }
 
+extension Unreachable {
+    /// For programs.
+    public var word: String {
+        switch self {
+        case .missing: "missing"
+        case .gone: "gone"
+        case .notPermitted: "not-permitted"
+        case .closed: "closed"
+        case .noAnswer: "no-answer"
+        case .other: "failed"
+        }
+    }
+
+    /// For a table.
+    public var phrase: String {
+        switch self {
+        case .missing: "no socket"
+        case .gone: "gone (stale socket)"
+        case .notPermitted: "no permission"
+        case .closed: "closed the connection"
+        case .noAnswer: "does not answer"
+        case .other(let reason): reason
+        }
+    }
+
+    /// Its process, when that is known.
+    public var pid: Int32? {
+        if case .noAnswer(let pid, _) = self { return pid }
+        return nil
+    }
+}
+
 /// The steps of asking a guest's coordinator something.
 public enum ControlSocket {
     /// How long an ordinary answer may take.

@@ -148,10 +148,17 @@ extension Core {
 
     /// After a predecessor: claims BARs where the guest had put them, before anything is served. The device is told of each by `moved`.
     mutating func restoreBARs() {
-        for index in 0..<functionCount where functions[index].isRestored {
-            // Whatever the predecessor drove, the line is the device's to raise again.
-            functions[index].line = functions[index].pin != 0
-            driveLine(index)
+        for index in 0..<functionCount {
+            if functions[index].isRestored {
+                // Whatever the predecessor drove, the line is the device's to raise again.
+                functions[index].line = functions[index].pin != 0
+                driveLine(index)
+            }
+            // A region that the predecessor showed where no BAR is any more.
+            for bar in 0..<PCIState.barCount where functions[index].bars[bar].region >= 0 && functions[index].wanted(bar) == nil {
+                let region = functions[index].bars[bar].region
+                if belongings.regions[region].address != nil { _ = follow(index, bar, region, to: nil) }
+            }
             followBARs(index)
             while functions[index].outstanding > 0 {
                 if relocating {

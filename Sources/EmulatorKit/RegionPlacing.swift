@@ -110,7 +110,7 @@ extension Core {
                 }
             } catch {
                 control.log(.error, "region '\(region.label)' stays where it is: \(error)")
-                if move.done > 0 { bringBack(region, guest, from: source, to: target, pages: move.done) }
+                if move.begun { bringBack(region, guest, from: source, to: target, done: move.done) }
             }
             if over {
                 belongings.state.note(nil, ofRegion: region.index)
@@ -146,9 +146,16 @@ extension Core {
         }
     }
 
-    private mutating func bringBack(_ region: DeviceRegion, _ guest: any DirectGuest, from source: UInt64, to target: UInt64, pages: Int) {
-        do throws(HostError) { try guest.relocate(from: GFN(target), to: GFN(source), pages: pages) } catch {
-            control.log(.error, "region '\(region.label)' is torn: \(pages) pages of it are at \(Hex.string(target << 12)): \(error)")
+    private mutating func bringBack(_ region: DeviceRegion, _ guest: any DirectGuest, from source: UInt64, to target: UInt64, done: Int) {
+        // Of the slice that failed some pages may have arrived: those that are missing here and are there.
+        let slice = done..<min(done + Self.slicePages, region.pageCount)
+        for page in slice.map({ UInt64($0) }) where guest.framesPresent(first: GFN(source &+ page), pages: 1, stride: 1) == 0 {
+            guard guest.framesPresent(first: GFN(target &+ page), pages: 1, stride: 1) == 1 else { continue }
+            try? guest.relocate(from: GFN(target &+ page), to: GFN(source &+ page), pages: 1)
+        }
+        guard done > 0 else { return }
+        do throws(HostError) { try guest.relocate(from: GFN(target), to: GFN(source), pages: done) } catch {
+            control.log(.error, "region '\(region.label)' is torn: \(done) pages of it are at \(Hex.string(target << 12)): \(error)")
         }
     }
 

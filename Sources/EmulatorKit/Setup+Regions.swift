@@ -56,9 +56,10 @@ extension Setup {
         }
         // What Xen gives may hold what another guest left.
         if !grant.adopted { memory.base.initializeMemory(as: UInt8.self, repeating: 0, count: memory.length) }
+        // New memory is where it belongs, said or not.
+        let home = grant.home?.value ?? (grant.adopted ? nil : given)
         return DeviceRegion(
-            label: label, index: index, number: grant.region, memory: memory, adopted: grant.adopted, bitmap: nil, doorbell: nil, frame: frame,
-            home: grant.home?.value)
+            label: label, index: index, number: grant.region, memory: memory, adopted: grant.adopted, bitmap: nil, doorbell: nil, frame: frame, home: home)
     }
 
     /// A memfd that the host shows to the guest.

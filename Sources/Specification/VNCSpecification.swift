@@ -36,7 +36,7 @@ public struct VNCSpecification: Codable, Equatable, Sendable {
 
     public init(
         program: String, arguments: [String] = [], listen: [VNCAddress] = [], passwordRequired: Bool = false, password: String? = nil,
-        tls: VNCSecurity? = nil, websocket: Bool = true, share: VNCSharing = .ignore, keymap: String? = nil, clipboard: Bool = false,
+        tls: VNCSecurity? = nil, websocket: Bool = true, share: VNCSharing = .allowExclusive, keymap: String? = nil, clipboard: Bool = false,
         viewOnly: Bool = false, clients: Int = 16, desktopName: String? = nil, readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil,
         gid: UInt32? = nil, restart: RestartPolicy? = nil
     ) {
@@ -139,7 +139,7 @@ public enum VNCSecurity: Codable, Equatable, Sendable {
 public enum VNCSharing: String, Codable, Sendable, CaseIterable {
     /// Everybody shares, whatever they ask.
     case ignore
-    /// Who asks to be alone sends the others away.
+    /// Who asks to be alone sends the others away: what QEMU does, too.
     case allowExclusive = "allow-exclusive"
     /// Who asks to be alone is refused.
     case forceShared = "force-shared"

@@ -68,7 +68,7 @@ extension EmulatorReader {
             result.share = share
         }
         result.keymap = fields.value("keymap", allowed: "a layout's name, as in de or en-us") { text in
-            (1...32).contains(text.utf8.count) && EmulatorSpecification.isName(text) ? text : nil
+            (1...32).contains(text.utf8.count) && text.utf8.allSatisfy({ (0x61...0x7a).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2d }) ? text : nil
         }
         if let clipboard = flag(fields, "clipboard") { result.clipboard = clipboard }
         if let viewOnly = flag(fields, "view-only") { result.viewOnly = viewOnly }

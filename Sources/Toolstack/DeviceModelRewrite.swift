@@ -1,17 +1,16 @@
 extension DeviceModelArguments {
     /// QEMU's own list: libxl's monitor moved to a private socket, a third monitor added for Demux, Demux's settings
-    /// taken out, and with a display of ours QEMU's graphics card and VNC as well; everything else as libxl gave it, in its order.
+    /// taken out; everything else as libxl gave it (or as `adapted` made it), in its order.
     ///
     /// `.descriptor`s, those of `PrivateMonitors`, are the better choice for both: see there.
-    /// - Throws: ArgumentError when there is no monitor of libxl's to move, or a device cannot be kept at its place without QEMU's card.
-    public func rewritten(libxl: MonitorSocket, demux: MonitorSocket, display: DisplayPlan = .none) throws(ArgumentError) -> [String] {
+    /// - Throws: ArgumentError when there is no monitor of libxl's to move.
+    public func rewritten(libxl: MonitorSocket, demux: MonitorSocket) throws(ArgumentError) -> [String] {
         guard monitor != nil else {
             throw ArgumentError(
                 "-chardev …,id=\(Self.libxlMonitor)", reason: "libxl gave no such monitor",
                 remedy: "a device model in a stub domain cannot be Demux; leave device_model_stubdomain_override out")
         }
         var options = line.options
-        if case .ours(let ours) = display { options = try optionsWithoutCard(ours) }
         for index in options.indices where options[index].name == "chardev" {
             var list = options[index].list
             guard list["id"] == Self.libxlMonitor else { continue }
@@ -31,7 +30,7 @@ extension DeviceModelArguments {
     }
 
     /// The options without QEMU's graphics card and its ways to show it, every other PCI device pinned where it would have been beside it.
-    private func optionsWithoutCard(_ ours: DisplayPlan.OurDisplay) throws(ArgumentError) -> [QEMUCommandLine.Option] {
+    func optionsWithoutCard(_ ours: DisplayPlan.OurDisplay) throws(ArgumentError) -> [QEMUCommandLine.Option] {
         let before = PCISlotPlan(self)
         var options = line.options
         for function in before.functions {

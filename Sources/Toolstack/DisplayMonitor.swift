@@ -12,16 +12,20 @@ public final class DisplayMonitor {
         /// Where the exporter listens, as bound; empty: nobody can connect.
         public var listeners: [Listener]
         public var clients: [VNCStatus.Client]
-        /// What viewers have to pass: "none", "vnc", "vencrypt".
+        /// What viewers have to pass, in QEMU's words: "none", "vnc", "vencrypt+x509+vnc".
         public var security: String
-        /// Whether browsers' connections are taken at the same sockets.
-        public var webSocket: Bool
 
-        public init(listeners: [Listener], clients: [VNCStatus.Client] = [], security: String, webSocket: Bool = false) {
+        public init(listeners: [Listener], clients: [VNCStatus.Client] = [], security: String) {
             self.listeners = listeners
             self.clients = clients
             self.security = security
-            self.webSocket = webSocket
+        }
+
+        /// "vencrypt+x509+vnc" is method "vencrypt" with the further method "x509-vnc" to query-vnc-servers; others have none.
+        var method: (first: String, further: String?) {
+            let words = security.split(separator: "+")
+            guard words.count > 1 else { return (security, nil) }
+            return (String(words[0]), words.dropFirst().joined(separator: "-"))
         }
     }
 
@@ -93,15 +97,18 @@ public final class DisplayMonitor {
 
     private var servers: JSONValue {
         let state = state()
+        var method: [String: JSONValue] = ["auth": .string(state.method.first)]
+        if let further = state.method.further { method["vencrypt"] = .string(further) }
         let sockets = state.listeners.map { listener -> JSONValue in
             let place = place(listener)
             // `websocket` tells a socket that takes nothing else; ours take both.
-            return [
+            let told: JSONValue = [
                 "host": .string(place.host), "service": .string(place.service), "family": .string(place.family), "websocket": false,
-                "auth": .string(state.security),
             ]
+            return told.merging(method)
         }
-        return [["id": "default", "auth": .string(state.security), "server": .array(sockets), "clients": clients]]
+        let server: JSONValue = ["id": "default", "server": .array(sockets), "clients": clients]
+        return .array([server.merging(method)])
     }
 
     /// As `info vnc` prints it.

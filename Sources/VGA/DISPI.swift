@@ -38,6 +38,12 @@ extension VGADevice {
         }
     }
 
+    /// The width of the picture, even where the state's bytes say nonsense.
+    var dispiWidth: Int { Int(min(max(state.dispi[DISPI.width] & ~7, 8), DISPI.widest)) }
+
+    /// The height of the picture, even where the state's bytes say nonsense.
+    var dispiHeight: Int { Int(min(max(state.dispi[DISPI.height], 1), DISPI.highest)) }
+
     /// Bytes from a line to the next.
     var dispiLineOffset: Int { Int(state.dispi[DISPI.virtualWidth]) &* dispiBits / 8 }
 
@@ -115,9 +121,11 @@ extension VGADevice {
         default: r[DISPI.depth] = 8
         }
         let bits = dispiBits
-        r[DISPI.width] = min(max(r[DISPI.width] & ~7, 8), DISPI.widest)
-        r[DISPI.virtualWidth] = max(min(r[DISPI.virtualWidth] & ~7, DISPI.widest), r[DISPI.width])
-        let line = dispiLineOffset
+        let width = min(max(r[DISPI.width] & ~7, 8), DISPI.widest)
+        let wide = max(min(r[DISPI.virtualWidth] & ~7, DISPI.widest), width)
+        r[DISPI.width] = width
+        r[DISPI.virtualWidth] = wide
+        let line = Int(wide) &* bits / 8
         let most = size / line
         r[DISPI.height] = UInt16(truncatingIfNeeded: min(Int(min(max(r[DISPI.height], 1), DISPI.highest)), most))
         r[DISPI.x] = min(r[DISPI.x], DISPI.widest)

@@ -19,14 +19,18 @@ enum EDID {
     static func write(preferred: VGAMode, options: VGAOptions, memory: Int, to bytes: UnsafeMutablePointer<UInt8>) {
         bytes.update(repeating: 0, count: length)
         let timing = Timing(preferred)
-        let detailed = timing.isDetailed
-        let further = options.modes.compactMap { usable($0, memory: memory) }.map(Timing.init).filter { $0.isDetailed }
-        writeBase(bytes, preferred: timing, options: options, memory: memory)
-        writeCTA(bytes + block, further: further, memory: memory)
-        if !detailed { writeDisplayID(bytes + 2 * block, timing) }
-        bytes[126] = detailed ? 1 : 2
+        var further = (options.modes + large).compactMap { usable($0, memory: memory) }.map(Timing.init).filter { $0.isDetailed }
+        // As many as a block holds.
+        further = Array(further.prefix(6))
+        writeBase(bytes, preferred: timing, further: further, options: options, memory: memory)
+        writeCTA(bytes + block, further: further, size: timing.millimetres)
+        if !timing.isDetailed { writeDisplayID(bytes + 2 * block, timing) }
+        bytes[126] = timing.isDetailed ? 1 : 2
         for start in stride(from: 0, through: Int(bytes[126]) * block, by: block) { sumUp(bytes + start, count: block) }
     }
+
+    /// What standard timings cannot say.
+    private static let large = [VGAMode(width: 2560, height: 1440), VGAMode(width: 3840, height: 2160)]
 
     /// Makes the last byte of a block such that all add up to zero.
     private static func sumUp(_ bytes: UnsafeMutablePointer<UInt8>, count: Int) {
@@ -46,7 +50,9 @@ enum EDID {
 
     // MARK: the base block
 
-    private static func writeBase(_ bytes: UnsafeMutablePointer<UInt8>, preferred: Timing, options: VGAOptions, memory: Int) {
+    private static func writeBase(
+        _ bytes: UnsafeMutablePointer<UInt8>, preferred: Timing, further: [Timing], options: VGAOptions, memory: Int
+    ) {
         put([0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0], bytes, at: 0)
         // The maker "DMX", five bits a letter; the product 0x1111 as in PCI; no serial number; 2024.
         put([0x11, 0xb8, 0x11, 0x11, 0, 0, 0, 0, 0xff, 34, 1, 4], bytes, at: 8)
@@ -68,8 +74,8 @@ enum EDID {
         }
         // Where the preferred timing does not fit, the DisplayID block has it.
         let first = preferred.isDetailed ? preferred : Timing(usable(VGAMode(width: 1920, height: 1080), memory: memory) ?? fallback)
-        writeDetailed(first, bytes + 54)
-        put([0, 0, 0, 0xfd, 0, 50, 75, 30, 160, 60, 1, 0x0a, 0x20, 0x20, 0x20, 0x20, 0x20, 0x20], bytes, at: 72)
+        writeDetailed(first, size: preferred.millimetres, bytes + 54)
+        writeLimits([preferred, first] + further, bytes + 72)
         writeName(options.name, bytes + 90)
         put([0, 0, 0, 0x10], bytes, at: 108)
     }
@@ -81,6 +87,17 @@ enum EDID {
         (VGAMode(width: 1600, height: 1200), 1), (VGAMode(width: 1440, height: 900), 0),
     ]
 
+    /// The ranges of lines, pictures and dots a second, over all timings; those of standard timings are 30 to 76 kHz.
+    private static func writeLimits(_ timings: [Timing], _ bytes: UnsafeMutablePointer<UInt8>) {
+        let lowest = max(timings.map(\.lineRate).reduce(30, min), 1)
+        let highest = timings.map { $0.lineRate + 1 }.reduce(76, max)
+        let fastest = timings.map { $0.clock / 1000 + 1 }.reduce(20, max)
+        // A rate above 255 kHz is told as the excess.
+        let offsets: UInt8 = (highest > 255 ? 8 : 0) | (lowest > 255 ? 4 : 0)
+        let rates = [low(lowest > 255 ? lowest - 255 : lowest), low(highest > 255 ? highest - 255 : highest)]
+        put([0, 0, 0, 0xfd, offsets, 50, 75] + rates + [low(min(fastest, 255)), 1, 0x0a, 0x20, 0x20, 0x20, 0x20, 0x20, 0x20], bytes, at: 0)
+    }
+
     private static func writeName(_ name: String, _ bytes: UnsafeMutablePointer<UInt8>) {
         var text = name.utf8.filter { (0x20...0x7e).contains($0) }.prefix(13).map { $0 }
         while text.last == 0x20 { text.removeLast() }
@@ -90,8 +107,8 @@ enum EDID {
         put([0, 0, 0, 0xfc, 0] + text, bytes, at: 0)
     }
 
-    private static func writeDetailed(_ t: Timing, _ bytes: UnsafeMutablePointer<UInt8>) {
-        let (width, height) = t.millimetres
+    private static func writeDetailed(_ t: Timing, size: (width: Int, height: Int), _ bytes: UnsafeMutablePointer<UInt8>) {
+        let (width, height) = size
         let rows = t.mode.height
         put([low(t.clock), low(t.clock >> 8)], bytes, at: 0)
         put([low(t.mode.width), low(Timing.blank), high(t.mode.width, Timing.blank)], bytes, at: 2)
@@ -104,36 +121,35 @@ enum EDID {
 
     // MARK: extensions
 
-    /// CTA-861: the wished further modes as detailed timings, and the formats of televisions that fit in memory.
-    private static func writeCTA(_ bytes: UnsafeMutablePointer<UInt8>, further: [Timing], memory: Int) {
-        let formats: [(code: UInt8, mode: VGAMode)] = [
-            (16, VGAMode(width: 1920, height: 1080)), (4, VGAMode(width: 1280, height: 720)), (97, VGAMode(width: 3840, height: 2160)),
-            (102, VGAMode(width: 4096, height: 2160)),
-        ]
-        let codes = [UInt8(1)] + formats.filter { $0.mode.width * $0.mode.height * 4 <= memory }.map(\.code)
-        put([0x02, 0x03, 0, 0x80, 0x40 | low(codes.count)] + codes, bytes, at: 0)
-        // A video capability block: RGB in full range is what is meant.
-        put([0xe2, 0x00, 0x4a], bytes, at: 5 + codes.count)
-        var place = 8 + codes.count
-        bytes[2] = low(place)
-        for timing in further where place + 18 <= 127 {
-            writeDetailed(timing, bytes + place)
-            place += 18
-        }
+    /// CTA-861: the wished further modes as detailed timings. (Formats of televisions would count as preferred over the first timing.)
+    private static func writeCTA(_ bytes: UnsafeMutablePointer<UInt8>, further: [Timing], size: (width: Int, height: Int)) {
+        // Underscanned; a video capability block: RGB in full range is what is meant.
+        put([0x02, 0x03, 7, 0x80, 0xe2, 0x00, 0x4a], bytes, at: 0)
+        for (index, timing) in further.enumerated() { writeDetailed(timing, size: size, bytes + 7 + index * 18) }
     }
 
-    /// DisplayID 1.3: one timing of type I, preferred.
+    /// DisplayID 1.3: what the product is, and one timing of type I, preferred.
     private static func writeDisplayID(_ bytes: UnsafeMutablePointer<UInt8>, _ t: Timing) {
-        put([0x70, 0x13, 23, 0x03, 0, 0x03, 0, 20], bytes, at: 0)
-        let clock = t.clock - 1
-        put([low(clock), low(clock >> 8), low(clock >> 16), 0x88], bytes, at: 8)
-        // Each less one; a sync's polarity is the front porch's top bit.
-        let across = [t.mode.width, Timing.blank, Timing.front, Timing.sync].map { $0 - 1 }
-        let down = [t.mode.height, t.verticalBlank, Timing.verticalFront, t.verticalSync].map { $0 - 1 }
-        for (index, value) in (across + down).enumerated() {
-            put([low(value), low(value >> 8 | (index == 2 ? 0x80 : 0))], bytes, at: 12 + index * 2)
-        }
-        sumUp(bytes + 1, count: 28)
+        let size = t.millimetres
+        func two(_ value: Int) -> [UInt8] { [low(value), low(value >> 8)] }
+        // Each of a timing's numbers less one; a sync's polarity is its front porch's top bit.
+        let clock = [low(t.clock - 1), low((t.clock - 1) >> 8), low((t.clock - 1) >> 16)]
+        let across = two(t.mode.width - 1) + two(Timing.blank - 1) + two(Timing.front - 1 | 0x8000) + two(Timing.sync - 1)
+        let down = two(t.mode.height - 1) + two(t.verticalBlank - 1) + two(Timing.verticalFront - 1) + two(t.verticalSync - 1)
+        let aspect = min(max(t.mode.width * 100 / t.mode.height - 100, 0), 255)
+        let blocks: [[UInt8]] = [
+            // Product identification: no maker, the product, no serial number, 2024, no name.
+            [0x00, 0, 12, 0, 0, 0, 0x11, 0x11, 0, 0, 0, 0, 0, 24, 0],
+            // Display parameters: tenths of millimetres, pixels, fixed pixel format, gamma 2.2, aspect, 8 bits.
+            [0x01, 0, 12] + two(size.width * 10) + two(size.height * 10) + two(t.mode.width) + two(t.mode.height) + [0x20, 120, low(aspect), 0x77],
+            // Timing of type I: preferred, aspect not named.
+            [0x03, 0, 20] + clock + [0x88] + across + down,
+            // Interface features: 8 bits RGB, sRGB.
+            [0x0f, 0, 10, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0],
+        ]
+        let payload = blocks.flatMap { $0 }
+        put([0x70, 0x13, low(payload.count), 0x03, 0] + payload, bytes, at: 0)
+        sumUp(bytes + 1, count: payload.count + 5)
     }
 
     /// CVT with reduced blanking, version 1, at 60 Hz.
@@ -156,7 +172,9 @@ enum EDID {
                 width * 3 == height * 4 ? 4 : width * 9 == height * 16 ? 5 : width * 10 == height * 16 ? 6
                 : width * 4 == height * 5 || width * 9 == height * 15 ? 7 : 10
             // At least 460 µs of the sixtieth of a second.
-            verticalBlank = max(height * 460 * 60 / (1_000_000 - 460 * 60) + 1, Self.verticalFront + verticalSync + 6)
+            let least = max(height * 460 * 60 / (1_000_000 - 460 * 60) + 1, Self.verticalFront + verticalSync + 6)
+            // Below 10 MHz a timing counts as none: a small picture gets more lines that are not shown.
+            verticalBlank = max(least, 10_250_000 / 60 / (width + Self.blank) + 1 - height)
             let exact = (width + Self.blank) * (height + verticalBlank) * 60
             // In steps of 250 kHz.
             clock = exact / 250_000 * 25
@@ -165,7 +183,12 @@ enum EDID {
         /// Whether EDID's own descriptor can hold it.
         var isDetailed: Bool { mode.width <= widestDetailed && mode.height <= widestDetailed && clock <= fastestDetailed }
 
-        /// At 96 dots an inch.
-        var millimetres: (width: Int, height: Int) { (min(mode.width * 254 / 960, 4095), min(mode.height * 254 / 960, 4095)) }
+        /// Lines a millisecond.
+        var lineRate: Int { clock * 10 / (mode.width + Self.blank) }
+
+        /// At 96 dots an inch, but no smaller than monitors are.
+        var millimetres: (width: Int, height: Int) {
+            (min(max(mode.width * 254 / 960, 100), 4095), min(max(mode.height * 254 / 960, 100), 4095))
+        }
     }
 }

@@ -46,6 +46,8 @@ extension Renderer {
     /// Pixman is shown the whole picture, where all of it is in memory.
     private mutating func preparePixman(_ frame: Frame) -> Bool {
         guard case .linear(let depth) = frame.kind, let format = Converter.format(depth: depth, bigEndian: frame.bigEndian), frame.isPlain,
+            // Pixman counts in words.
+            frame.lineOffset & 3 == 0, frame.start & 3 == 0, frame.lineOffset < 1 << 24,
             frame.start &+ frame.lineOffset &* (frame.height &- 1) &+ frame.lineBytes <= size
         else { return false }
         return converter.prepare(

@@ -184,10 +184,10 @@ extension VGADevice {
         frame.repeats = mode & 1 != 0 ? ((Int(cr[9] & 0x1f) &+ 1) << Int(doubled)) &- 1 : Int(doubled)
         frame.presetRow = min(frame.presetRow, frame.repeats)
         frame.planes = state.ar[0x12] & 15
-        let depth = Int(state.dispi[DISPI.depth])
+        let depth = state.dispi[DISPI.depth] == 15 ? 15 : dispiBits
         if dispiOn {
-            frame.width = Int(state.dispi[DISPI.width])
-            frame.height = Int(state.dispi[DISPI.height])
+            frame.width = dispiWidth
+            frame.height = dispiHeight
             frame.start = dispiStart
             frame.lineOffset = dispiLineOffset
             frame.lineCompare = .max

@@ -87,6 +87,22 @@ struct StateTests {
         #expect(heir.regions["video memory"]?.place == 0xf000_0000)
     }
 
+    @Test("a region that a predecessor without state showed is nowhere again, as the BAR is")
+    func forgotten() throws {
+        let first = try Harness(Screen.self, FakeCoordinator())
+        first.write(config: 0x10, 0xf000_0000)
+        first.write(config: 0x04, 2, size: 2)
+        let heir = try FakeCoordinator()
+        heir.inherit(from: first.coordinator)
+        let second = try Harness(Screen.self, heir)
+        #expect(second.emulator.memory.isAdopted && second.emulator.memory.address == nil)
+        #expect(heir.regions["video memory"]?.place == nil)
+        #expect(second.emulator.moves.isEmpty)
+        second.write(config: 0x10, 0xe000_0000)
+        second.write(config: 0x04, 2, size: 2)
+        #expect(heir.regions["video memory"]?.place == 0xe000_0000)
+    }
+
     @Test("pending messages and the guest's masks are there again; what the device asserted is not")
     func messages() throws {
         let first = try Harness(Screen.self, coordinator())

@@ -72,7 +72,7 @@ struct CommandTests {
     func help() throws {
         let result = try command.run("--help")
         #expect(result.status == .status(0))
-        for name in ["list", "status", "logs", "check", "run", "attach", "detach", "stop", "screenshot", "display", "spec"] { #expect(result.output.contains("  \(name) ")) }
+        for name in ["list", "status", "logs", "check", "run", "attach", "detach", "stop", "screenshot", "display", "web", "spec"] { #expect(result.output.contains("  \(name) ")) }
         #expect(result.errors.isEmpty)
     }
 
@@ -168,6 +168,18 @@ struct CommandTests {
         #expect(run.output == "--local --domid 2 --spec-json -\n\(folder.path)\n" + json.dropLast())
         #expect(try command.run("run", file, "--domid", "9", "--run-dir", "/nonexistent").output.hasPrefix("--local --domid 9 --spec-json -\n/nonexistent\n"))
         #expect(try command.run("check", "--read-only", file).output.hasSuffix(": well formed; 0 emulators\n"))
+    }
+
+    @Test("web becomes the page's server, with what the command line says")
+    func web() throws {
+        let command = try installed(coordinator: nil)
+        #expect(try command.run("web").errors.contains("could not start the page's server: there is no \(folder.path)/bin/demux-web or"))
+        try folder.write(Self.printing, to: "bin/demux-web", mode: 0o755)
+        let plain = try command.run("web")
+        #expect(plain.status == .status(3))
+        #expect(plain.output == "--run-dir \(folder.path) --listen 127.0.0.1:6080\n\(folder.path)\n")
+        let full = try command.run("web", "--listen", "[::1]:80", "--host", "xen1", "--host", "xen1.example", "--run-dir", "/elsewhere")
+        #expect(full.output.hasPrefix("--run-dir /elsewhere --listen [::1]:80 --host xen1 --host xen1.example\n"))
     }
 
     @Test("run does not take a domain that runs")

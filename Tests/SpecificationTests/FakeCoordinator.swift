@@ -1,3 +1,4 @@
+import CLinux
 import ControlProtocol
 import Glibc
 import Platform

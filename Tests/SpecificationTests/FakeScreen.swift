@@ -45,6 +45,13 @@ final class FakeScreen: Sendable {
         }
     }
 
+    /// A sign between a test and the closure that plays the display.
+    var modeWanted: Bool {
+        get { sign.withLock { $0 } }
+        set { sign.withLock { $0 = newValue } }
+    }
+    private let sign = Mutex(false)
+
     func setBlank(_ blank: Bool) { state.withLock { $0.writer?.setBlank(blank) } }
 
     /// What the last reader wants; 0 when it has gone in order.

@@ -60,7 +60,7 @@ struct DisplayPlanTests {
         expected.replaceSubrange(card - 1...card, with: ["-vga", "none"])
         let nic = try #require(expected.firstIndex { $0.hasPrefix("e1000,") })
         expected[nic] += ",addr=0x4"
-        #expect(try arguments.rewritten(libxl: .descriptor(8), demux: .descriptor(9), display: plan) == expected)
+        #expect(try arguments.adapted(to: plan).rewritten(libxl: .descriptor(8), demux: .descriptor(9)) == expected)
         guard case .ours(let display) = plan else { throw CancellationError() }
         #expect(display.exporter?.needsPassword == true && display.exporter?.keymap == "de")
     }
@@ -68,7 +68,7 @@ struct DisplayPlanTests {
     @Test("Without -display QEMU is told to have none, or it would open a window")
     func noWindow() throws {
         let arguments = try DeviceModelArguments(list().filter { $0 != "-display" && $0 != "none" })
-        let rewritten = try arguments.rewritten(libxl: .descriptor(8), demux: .descriptor(9), display: DisplayPlan(arguments, isWanted: true))
+        let rewritten = try arguments.adapted(to: DisplayPlan(arguments, isWanted: true)).rewritten(libxl: .descriptor(8), demux: .descriptor(9))
         let place = try #require(rewritten.firstIndex(of: "-display"))
         #expect(rewritten[place + 1] == "none")
     }
@@ -90,7 +90,7 @@ struct DisplayPlanTests {
             }
             #expect(reason.contains(words))
             #expect(
-                try arguments.rewritten(libxl: .descriptor(8), demux: .descriptor(9), display: plan)
+                try arguments.adapted(to: plan).rewritten(libxl: .descriptor(8), demux: .descriptor(9))
                     == arguments.rewritten(libxl: .descriptor(8), demux: .descriptor(9)))
         }
         #expect(try plan(list(graphics: nil)) == .none)
@@ -111,12 +111,12 @@ struct DisplayPlanTests {
         let plan = try DisplayPlan(arguments, isWanted: true)
         guard case .ours(let display) = plan else { throw CancellationError() }
         #expect(display.slot.device == 2 && display.memoryMiB == 16)
-        let rewritten = try arguments.rewritten(libxl: .descriptor(8), demux: .descriptor(9), display: plan)
+        let rewritten = try arguments.adapted(to: plan).rewritten(libxl: .descriptor(8), demux: .descriptor(9))
         #expect(rewritten.starts(with: ["-net", "nic,model=rtl8139,addr=0x3", "-vga", "none"]))
         // There xen-platform itself stands behind it, and cannot be pinned.
         let xenfv = try DeviceModelArguments(given + list(graphics: nil))
         #expect {
-            try xenfv.rewritten(libxl: .descriptor(8), demux: .descriptor(9), display: DisplayPlan(xenfv, isWanted: true))
+            try xenfv.adapted(to: DisplayPlan(xenfv, isWanted: true)).rewritten(libxl: .descriptor(8), demux: .descriptor(9))
         } throws: { "\($0)".contains("xen-platform") && "\($0)".contains("0000:00:02.0") }
     }
 
@@ -177,7 +177,7 @@ struct DisplayPlanTests {
             let arguments = try DeviceModelArguments(list(more: more))
             let plan = try DisplayPlan(arguments, isWanted: true)
             #expect {
-                try arguments.rewritten(libxl: .descriptor(8), demux: .descriptor(9), display: plan)
+                try arguments.adapted(to: plan).rewritten(libxl: .descriptor(8), demux: .descriptor(9))
             } throws: { "\($0)".contains(more[1]) && "\($0)".contains("0000:00:03.0, where our display is") }
         }
     }
@@ -197,7 +197,7 @@ struct DisplayPlanTests {
         guard case .ours(let display) = plan else { throw SystemError("plan", "\(guest)", reason: "\(plan)") }
 
         let before = try Self.places(try arguments.rewritten(libxl: .path("@"), demux: .path("@")))
-        let after = try Self.places(try arguments.rewritten(libxl: .path("@"), demux: .path("@"), display: plan))
+        let after = try Self.places(try arguments.adapted(to: plan).rewritten(libxl: .path("@"), demux: .path("@")))
         let card = try #require(before.first { $0.classCode == 0x300 })
         #expect(card.address == display.slot)
         #expect(after.filter { $0.address.bus == 0 } == before.filter { $0.address.bus == 0 && $0.address != display.slot })

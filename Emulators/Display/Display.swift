@@ -6,7 +6,7 @@ import XenHost
 
 /// The standard VGA (PCI 1234:1111) in a process of its own: the guest's display, whose picture readers of the surface show.
 ///
-/// Options: `memory` is the video memory in MiB (16), `mode` the mode that the EDID prefers ("1024x768"), `pci` a place such as "00:03.0", `rom`
+/// Options: `memory` is the video memory in bytes (16 MiB), `mode` the mode that the EDID prefers ("1024x768"), `pci` a place such as "00:03.0", `rom`
 /// the VGA BIOS's file ("no": none), `plain-window` whether text is backed with memory ("yes"), `like-qemu` whether the picture leaves out
 /// what QEMU's VGA leaves out ("no").
 @main
@@ -36,19 +36,19 @@ struct Display: Emulator, ~Copyable {
     }
 
     init(_ setup: inout Setup) throws(SetupError) {
-        let megabytes = try setup.number("memory", default: 16, in: 1...64)
+        let memory = try setup.number("memory", default: 16 << 20, in: 1 << 20...64 << 20)
         let mode = try Self.mode(setup.option("mode"))
         let slot = setup.option("pci")
         let image = try VideoROM.load(setup.option("rom"))
         let backs = try setup.flag("plain-window", default: true)
         let likeQEMU = try setup.flag("like-qemu", default: false)
-        guard megabytes.nonzeroBitCount == 1 else {
-            throw SetupError("use", "memory=\(megabytes)", reason: "the size of a BAR is a power of two", remedy: "use 1, 2, 4, 8, 16, 32 or 64")
+        guard memory.nonzeroBitCount == 1 else {
+            throw SetupError("use", "memory=\(memory)", reason: "the size of a BAR is a power of two", remedy: "use 1, 2, 4, 8, 16, 32 or 64 MiB")
         }
         let ports = try setup.claim(ports: Layout.ports, count: Layout.portCount, label: "VGA registers")
         let dispi = try setup.claim(ports: Layout.dispi, count: Layout.dispiCount, label: "DISPI registers")
         let window = try setup.claim(memory: LegacyWindow.base, length: UInt64(VGADevice.windowLength), label: "legacy window")
-        let video = try setup.region(length: Int(megabytes) << 20, label: "video memory")
+        let video = try setup.region(length: Int(memory), label: "video memory")
         var options = VGAOptions()
         if let mode { options.preferred = mode }
         options.beyondQEMU = !likeQEMU

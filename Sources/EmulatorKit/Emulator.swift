@@ -15,8 +15,9 @@ public protocol Emulator: ~Copyable {
     /// has the last word: DEMUX_SPIN_MICROSECONDS in its environment (0: never).
     static var spinLimit: Duration { get }
 
-    /// Bytes of the device's own state that outlive the process: `Setup.state`. Nothing unless said otherwise; what EmulatorKit keeps itself, PCI
-    /// functions' configuration space, is kept without it.
+    /// Bytes of the device's own state that outlive the process: `Setup.state`. Nothing unless said otherwise: the device then begins anew after its
+    /// process has died. With any, EmulatorKit keeps its own part beside it, the PCI functions' configuration space, and the coordinator
+    /// starts a successor by itself.
     static var stateLength: Int { get }
 
     /// What the coordinator may ask of the emulator beyond the minimum: "surface" (it has a scan-out: readers and mode hints are told) and

@@ -25,8 +25,9 @@ final class Launch {
         let control: ControlConnection
         do { control = try ControlConnection(adopting: socket) } catch { throw SetupError(error) }
         let modes: [AttachMode] = direct ? [.direct, .isolated] : [.isolated]
-        let hello = Hello(
-            name: name, modes: modes, capabilities: ["data-pointer"] + capabilities, state: try KitState.wanted(deviceLength: stateLength))
+        // Only for a device that can go on from it: one that begins anew is not to be taken for one that was never away.
+        let state = stateLength == 0 ? nil : try KitState.wanted(deviceLength: stateLength)
+        let hello = Hello(name: name, modes: modes, capabilities: ["data-pointer"] + capabilities, state: state)
         guard let answer = control.request(.hello(hello)) else { throw .closed("say hello to", "the coordinator") }
         switch answer.packet.body {
         case .attach(let attach):

@@ -26,6 +26,12 @@ struct StateTests {
         #expect((0..<64).allSatisfy { state.bytes.load(fromByteOffset: $0, as: UInt8.self) == 0 })
     }
 
+    @Test("is not asked for by a device that has none: it begins anew")
+    func none() throws {
+        let guest = try Harness(Probe.self, FakeCoordinator())
+        #expect(guest.coordinator.hello?.state == nil)
+    }
+
     @Test("without a coordinator that keeps it, the device has some all the same")
     func unkept() throws {
         let guest = try Harness(Screen.self, FakeCoordinator())

@@ -81,7 +81,9 @@ let package = Package(
         // One a host: the page that lists the guests, and noVNC.
         .executableTarget(
             name: "demux-web",
-            dependencies: ["CLinux", "ControlProtocol", "Surface", "Picture", "Platform", .product(name: "FlyingFox", package: "FlyingFox")]),
+            dependencies: ["CLinux", "ControlProtocol", "Surface", "Picture", "Platform", .product(name: "FlyingFox", package: "FlyingFox")],
+            // FlyingFox brings all of Foundation, whose static library wants curl although nothing here calls it.
+            linkerSettings: [.linkedLibrary("curl")]),
 
         // The same cases on either host: in `swift test` on LocalHost, in the rig on XenHost.
         .target(name: "HostConformance", dependencies: ["Host", "Platform"], path: "Tests/HostConformance"),

@@ -105,7 +105,9 @@ final class GuestProgram {
                 shared.cpus.withLock { $0.append(cpu) }
                 body = { Self.run(cpu) }
             case .script: body = { Self.display(vcpu, shared) }
-            case nil: body = { Self.check(vcpu, index, shared) }
+            case nil:
+                let isSilent = first != nil
+                body = { Self.check(vcpu, index, isSilent: isSilent, shared) }
             }
             let runs = Self.spawn {
                 let part = body()
@@ -144,8 +146,8 @@ final class GuestProgram {
         return Part(mistake: end == .stopped ? nil : "\(end)")
     }
 
-    private static func check(_ vcpu: LocalVCPU, _ index: Int, _ shared: Shared) -> Part {
-        var script = DemoScript(vcpu: vcpu, index: index)
+    private static func check(_ vcpu: LocalVCPU, _ index: Int, isSilent: Bool, _ shared: Shared) -> Part {
+        var script = DemoScript(vcpu: vcpu, index: index, isSilent: isSilent)
         let mistake = script.run { shared.stopping.load(ordering: .relaxed) }
         return Part(accesses: script.accesses, checked: script.checked, mistake: mistake)
     }

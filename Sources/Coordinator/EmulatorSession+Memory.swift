@@ -32,8 +32,11 @@ extension EmulatorSession {
 
     func grantRegion(_ request: RegionRequest, re: UInt32?) throws(Refusal) {
         guard !context.dying else { throw Refusal(.order, asked: "region", message: "the guest is going away") }
+        guard mode == .direct || context.host is any IsolatingHost else {
+            throw Refusal(.unsupported, asked: "region", message: "on Xen only a direct emulator can map device memory; leave out 'mode: isolated'")
+        }
         let (region, adopted) = try holdings.region(request, host: context.host)
-        let grant = RegionGrant(region: region.number, gfn: region.gfn?.rawValue, doorbell: region.hasDoorbell, adopted: adopted)
+        let grant = RegionGrant(region: region.number, gfn: region.gfn?.rawValue, home: region.home?.rawValue, doorbell: region.hasDoorbell, adopted: adopted)
         do {
             let bag = try (context.host as? any RegionHost)?.regionDescriptors(of: region.number) ?? DescriptorBag()
             send(.ok(Reply(region: grant)), re: re, descriptors: bag)

@@ -66,7 +66,7 @@ struct ReaderErrorTests {
         Mistake("demux: 1\nlocal:\n  memory: 9007199254740993G\n", "3:11", "'memory' cannot be '9007199254740993G'"),
         Mistake("demux: 1\nlocal:\n  memory: M\n", "3:11", "'memory' cannot be 'M'"),
         Mistake("demux: 1\nlocal:\n  memory: -1M\n", "3:11", "'memory' cannot be '-1M'"),
-        Mistake("demux: 1\nlocal:\n  program: game\n", "3:12", "'program' cannot be 'game'; one of 'idle' and 'demo'"),
+        Mistake("demux: 1\nlocal:\n  program: game\n", "3:12", "'program' cannot be 'game'; one of 'idle', 'demo' and 'display-demo'"),
         Mistake("demux: 1\nemulators: scratch\n", "2:12", "'emulators' is a list, not 'scratch'"),
         Mistake("demux: 1\nemulators: {name: a}\n", "2:12", "'emulators' is a list, not a mapping"),
         Mistake("demux: 1\nemulators: [\(String(repeating: "a, ", count: 65))]\n", "2:12", "there are 65 emulators; a guest can have 64"),

@@ -129,7 +129,7 @@ let package = Package(
         .testTarget(name: "KeyboardTests", dependencies: ["demux-keyboard", "EmulatorKit"]),
         .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform"]),
         // The exporter as a real process, real viewers and hostile ones.
-        .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform"]),
+        .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux"]),
         .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack"]),
         .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),

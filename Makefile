@@ -11,13 +11,13 @@ STAGE := $(RELEASE)/stage
 RELEASE_BUILD := $(SWIFT) build -c release --static-swift-stdlib --scratch-path $(RELEASE)
 
 BUILD_PACKAGES := git binutils libc6-dev libstdc++-12-dev zlib1g-dev libxen-dev libpixman-1-dev libvncserver-dev libgnutls28-dev libpng-dev
-TEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 cpio e2fsprogs kmod gcc libc6-dev-i386 perl
+TEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 cpio e2fsprogs kmod gcc libc6-dev-i386 perl edid-decode
 # Installed; then what only the tests and the benchmarks use.
 COMMAND := demux
 LIBEXEC_PROGRAMS := demux-dm demux-scratch demux-debug
 TEST_PROGRAMS := demux-example demux-c-scratch demux-conformance demux-bench demux-c-loop
 
-.PHONY: demo test test-full unit-test rig-test bench release stage install build-packages test-packages clean
+.PHONY: demo test test-full address-test unit-test rig-test bench release stage install build-packages test-packages clean
 # One thing after another: two builds at once would wait for each other anyway, and the last runner's last line is to be the last.
 .NOTPARALLEL:
 
@@ -30,7 +30,11 @@ test: test-packages unit-test rig-test
 
 # As `test`, with the counts that are too large for every day.
 test-full: export DEMUX_TEST_FULL = 1
-test-full: test
+test-full: address-test test
+
+# The VGA's hostile guest, where each access to memory is watched.
+address-test: test-packages
+	$(SWIFT) test --sanitize=address --scratch-path .build-asan --disable-xctest --filter 'VGATests.FuzzTests'
 
 unit-test: test-packages
 	$(SWIFT) build --build-tests
@@ -77,4 +81,4 @@ command -v $(SWIFT) >/dev/null || { echo "$(SWIFT) is not on the PATH: install S
 endef
 
 clean:
-	rm -rf .build $(RELEASE)
+	rm -rf .build .build-asan $(RELEASE)

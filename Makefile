@@ -13,13 +13,13 @@ RELEASE_BUILD := $(SWIFT) build -c release --static-swift-stdlib --scratch-path 
 BUILD_PACKAGES := git binutils libc6-dev libstdc++-12-dev zlib1g-dev libxen-dev libpixman-1-dev libvncserver-dev libgnutls28-dev libpng-dev libcurl4-gnutls-dev
 # What the demo has besides: the guest's firmware is built, and noVNC shown.
 DEMO_PACKAGES := gcc seabios novnc
-TEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 cpio e2fsprogs kmod gcc libc6-dev-i386 perl
+TEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 cpio e2fsprogs kmod gcc libc6-dev-i386 perl edid-decode
 # Installed; then what only the tests and the benchmarks use.
 COMMAND := demux
 LIBEXEC_PROGRAMS := demux-dm demux-scratch demux-debug demux-display demux-vnc demux-keyboard demux-web
 TEST_PROGRAMS := demux-example demux-c-scratch demux-conformance demux-bench demux-c-loop
 
-.PHONY: demo test test-full unit-test rig-test bench release stage install build-packages demo-packages test-packages clean
+.PHONY: demo test test-full address-test unit-test rig-test bench release stage install build-packages demo-packages test-packages clean
 # One thing after another: two builds at once would wait for each other anyway, and the last runner's last line is to be the last.
 .NOTPARALLEL:
 
@@ -32,7 +32,11 @@ test: test-packages unit-test rig-test
 
 # As `test`, with the counts that are too large for every day.
 test-full: export DEMUX_TEST_FULL = 1
-test-full: test
+test-full: address-test test
+
+# The VGA's hostile guest, where each access to memory is watched.
+address-test: test-packages
+	$(SWIFT) test --sanitize=address --scratch-path .build-asan --disable-xctest --filter 'VGATests.FuzzTests'
 
 unit-test: test-packages
 	$(SWIFT) build --build-tests
@@ -82,4 +86,4 @@ command -v $(SWIFT) >/dev/null || { echo "$(SWIFT) is not on the PATH: install S
 endef
 
 clean:
-	rm -rf .build $(RELEASE)
+	rm -rf .build .build-asan $(RELEASE)

@@ -109,9 +109,7 @@ struct Display: Emulator, ~Copyable {
         switch access.window {
         case ports: answer = device.readPort(Layout.ports &+ UInt16(truncatingIfNeeded: access.offset), size: access.size)
         case dispi: answer = device.readPort(Layout.dispi &+ UInt16(truncatingIfNeeded: access.offset), size: access.size)
-        case window:
-            if let plain = legacy.trapped(access) { return .value(Self.load(plain, access.size)) }
-            answer = device.readWindow(access.offset, size: access.size)
+        case window: answer = legacy.read(access, &device)
         case function.rom: return .value(VideoROM.read(rom, access.offset, size: access.size))
         case function.bar(2): answer = device.readRegisters(access.offset, size: access.size)
         default: return .value(access.allOnes)
@@ -123,36 +121,12 @@ struct Display: Emulator, ~Copyable {
         switch access.window {
         case ports: device.writePort(Layout.ports &+ UInt16(truncatingIfNeeded: access.offset), size: access.size, value: value)
         case dispi: device.writePort(Layout.dispi &+ UInt16(truncatingIfNeeded: access.offset), size: access.size, value: value)
-        case window:
-            if let plain = legacy.trapped(access) {
-                Self.store(plain, access.size, value)
-            } else {
-                device.writeWindow(access.offset, size: access.size, value: value)
-            }
+        case window: legacy.write(access, value, &device)
         case function.bar(2): device.writeRegisters(access.offset, size: access.size, value: value)
         default: return .done
         }
         if screen.isWatched && (device.changedRegisters || device.wroteMemory) { screen.stir(context) }
         return legacy.mayChange ? legacy.settle(&device, access, value: 0, now: EventLoop.now(), context) : .done
-    }
-
-    /// Sound: `LegacyWindow.trapped` gives a place with room for the access.
-    private static func load(_ place: UnsafeMutableRawPointer, _ size: Int) -> UInt64 {
-        switch size {
-        case 1: UInt64(place.load(as: UInt8.self))
-        case 2: UInt64(place.loadUnaligned(as: UInt16.self))
-        case 4: UInt64(place.loadUnaligned(as: UInt32.self))
-        default: place.loadUnaligned(as: UInt64.self)
-        }
-    }
-
-    private static func store(_ place: UnsafeMutableRawPointer, _ size: Int, _ value: UInt64) {
-        switch size {
-        case 1: place.storeBytes(of: UInt8(truncatingIfNeeded: value), as: UInt8.self)
-        case 2: place.storeBytes(of: UInt16(truncatingIfNeeded: value), as: UInt16.self)
-        case 4: place.storeBytes(of: UInt32(truncatingIfNeeded: value), as: UInt32.self)
-        default: place.storeBytes(of: value, as: UInt64.self)
-        }
     }
 
     // MARK: events

@@ -76,14 +76,40 @@ struct LegacyWindow: ~Copyable {
     /// Whether the guest writes to the window without our seeing it: the screen has to look.
     var isPlain: Bool { if case .plain = state { true } else { false } }
 
-    /// A trapped access to the window is about to be carried out.
-    /// - Returns: plain memory to carry it out on instead of the device, when the window has become plain since the access was made.
-    @inline(__always) mutating func trapped(_ access: Access) -> UnsafeMutableRawPointer? {
-        traffic &+= 1
+    /// A byte of a trapped access to the window is about to be carried out. Xen hands over the whole of an access that is only partly in plain
+    /// memory, and posted writes may be older than the memory.
+    /// - Returns: where in the plain memory it is to be carried out; nil where the device is to do it.
+    private func plain(_ offset: Int) -> UnsafeMutableRawPointer? {
         guard case .plain(let window) = state, let region = region(window) else { return nil }
-        let offset = access.offset &- window.offset
-        guard offset >= 0, offset &+ access.size <= region.length else { return nil }
-        return region.bytes + offset
+        let place = offset &- window.offset
+        return place >= 0 && place < region.length ? region.bytes + place : nil
+    }
+
+    /// A trapped read of the window.
+    mutating func read(_ access: Access, _ device: inout VGADevice) -> UInt64 {
+        traffic &+= 1
+        guard isPlain else { return device.readWindow(access.offset, size: access.size) }
+        var value: UInt64 = 0
+        for index in 0..<min(access.size, 8) {
+            let offset = access.offset &+ index
+            let byte = plain(offset).map { UInt64($0.load(as: UInt8.self)) } ?? device.readWindow(offset, size: 1)
+            value |= byte << UInt64(index &* 8)
+        }
+        return value
+    }
+
+    /// A trapped write to the window.
+    mutating func write(_ access: Access, _ value: UInt64, _ device: inout VGADevice) {
+        traffic &+= 1
+        guard isPlain else { return device.writeWindow(access.offset, size: access.size, value: value) }
+        for index in 0..<min(access.size, 8) {
+            let byte = UInt8(truncatingIfNeeded: value >> UInt64(index &* 8))
+            if let place = plain(access.offset &+ index) {
+                place.storeBytes(of: byte, as: UInt8.self)
+            } else {
+                device.writeWindow(access.offset &+ index, size: 1, value: UInt64(byte))
+            }
+        }
     }
 
     /// Whether anything may have to be done after a register access; cheap, for each of them.

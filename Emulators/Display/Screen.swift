@@ -34,6 +34,8 @@ struct Screen: ~Copyable {
     private var waitsForDirty = false
     private var lookedAt: UInt64 = 0
     private var blank = false
+    /// A reader has come that waits for an update, even if nothing changes.
+    private var announces = false
 
     init(video: DeviceRegion) { self.video = video }
 
@@ -84,6 +86,7 @@ struct Screen: ~Copyable {
         } else {
             cadence.stir()
             if before == 0 { shadow.forget() }
+            if viewers > before { announces = true }
             look(at: EventLoop.now(), context)
         }
     }
@@ -226,7 +229,8 @@ struct Screen: ~Copyable {
             canvas.writer.setBlank(isBlank)
             reported = true
         }
-        if reported {
+        if reported || announces {
+            announces = false
             canvas.writer.publish()
             ring()
         }

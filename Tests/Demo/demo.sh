@@ -61,7 +61,7 @@ serving || failed "the emulators did not get ready"
 demux status 1 > "$WORK/table"
 VNC=$(sed -nE 's/^VNC at (127\.0\.0\.1:[0-9]+).*/\1/p' "$WORK/table" | head -n 1)
 [ -n "$VNC" ] || failed "the VNC exporter listens nowhere"
-demux web --listen 127.0.0.1:0 > "$WORK/web.log" 2>&1 & WEB=$!
+"$BIN/demux" web --listen 127.0.0.1:0 > "$WORK/web.log" 2>&1 & WEB=$!
 for ((waited = 0; waited < 100; waited++)); do
   PAGE=$(grep -oE 'http://127\.0\.0\.1:[0-9]+/' "$WORK/web.log" || true)
   [ -z "$PAGE" ] || break
@@ -70,7 +70,7 @@ done
 [ -n "${PAGE:-}" ] || failed "'demux web' does not say where it listens: $(cat "$WORK/web.log")"
 grep -oE "(the guest's first vCPU runs its own code on KVM|a script plays the guest's first vCPU.*)" "$WORK/coordinator.log" | sed 's/^/demo: /' || true
 echo "demo: VNC at $VNC (display :$((${VNC##*:} - 5900))); in a browser: $PAGE"
-PIDS=$(grep -oE '"(pid|coordinatorPID)":[0-9]+' "$WORK/status" | cut -d: -f2)
+PIDS="$(grep -oE '"(pid|coordinatorPID)":[0-9]+' "$WORK/status" | cut -d: -f2) $WEB"
 
 # On a terminal the table is redrawn in place until the guest ends; elsewhere it is printed three times.
 WATCH=""

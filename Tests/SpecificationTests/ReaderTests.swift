@@ -33,7 +33,7 @@ struct ReaderTests {
             """
             demux: 1
             qemu: /bin/true
-            local: {vcpus: 2, memory: 64M, program: demo}
+            local: {vcpus: 2, memory: 64M, program: display-demo, engine: kvm, firmware: /tmp/guest.rom}
             emulators:
               - name: scratch
                 program: sh
@@ -48,7 +48,7 @@ struct ReaderTests {
               - {name: second, program: /bin/true, mode: isolated, pci-slot: 6, ready-within: 2s}
             """)
         #expect(guest.qemu == "/bin/true")
-        #expect(guest.local == LocalGuest(vcpus: 2, memoryMiB: 64, program: "demo"))
+        #expect(guest.local == LocalGuest(vcpus: 2, memoryMiB: 64, program: "display-demo", engine: .kvm, firmware: "/tmp/guest.rom"))
         #expect(
             guest.emulators == [
                 EmulatorSpecification(

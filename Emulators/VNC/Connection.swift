@@ -42,7 +42,7 @@ final class Connection {
     private var timer: EventLoop.Timer?
     private var greetTimer: EventLoop.Timer?
     private var interest = EventLoop.Interest.readable
-    /// Counted once, when it goes.
+    /// What the viewer has said it knows.
     private var encodings: Set<Int32> = []
     private var pointer = Pointer()
     private var toldAbsolute: Bool?

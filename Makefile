@@ -10,19 +10,21 @@ STAGE := $(RELEASE)/stage
 # A static Swift runtime: dom0, where these programs run, has none.
 RELEASE_BUILD := $(SWIFT) build -c release --static-swift-stdlib --scratch-path $(RELEASE)
 
-BUILD_PACKAGES := git binutils libc6-dev libstdc++-12-dev zlib1g-dev libxen-dev libpixman-1-dev libvncserver-dev libgnutls28-dev libpng-dev
+BUILD_PACKAGES := git binutils libc6-dev libstdc++-12-dev zlib1g-dev libxen-dev libpixman-1-dev libvncserver-dev libgnutls28-dev libpng-dev libcurl4-gnutls-dev
+# What the demo has besides: the guest's firmware is built, and noVNC shown.
+DEMO_PACKAGES := gcc seabios novnc
 TEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 cpio e2fsprogs kmod gcc libc6-dev-i386 perl edid-decode
 # Installed; then what only the tests and the benchmarks use.
 COMMAND := demux
-LIBEXEC_PROGRAMS := demux-dm demux-scratch demux-debug
+LIBEXEC_PROGRAMS := demux-dm demux-scratch demux-debug demux-display demux-vnc demux-keyboard demux-web
 TEST_PROGRAMS := demux-example demux-c-scratch demux-conformance demux-bench demux-c-loop
 
-.PHONY: demo test test-full address-test unit-test rig-test bench release stage install build-packages test-packages clean
+.PHONY: demo test test-full address-test unit-test rig-test bench release stage install build-packages demo-packages test-packages clean
 # One thing after another: two builds at once would wait for each other anyway, and the last runner's last line is to be the last.
 .NOTPARALLEL:
 
-# DEMO_SECONDS says how long (10).
-demo: build-packages release
+# DEMO_SECONDS says how long (20).
+demo: demo-packages release
 	@Tests/Demo/demo.sh $(BIN)
 
 # Ends with the closing line of the last runner, prove.
@@ -60,11 +62,14 @@ install: build-packages release
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/demux $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/doc/demux
 	install -s -m 755 $(BIN)/$(COMMAND) $(DESTDIR)$(PREFIX)/bin/
 	install -s -m 755 $(addprefix $(BIN)/,$(LIBEXEC_PROGRAMS)) $(DESTDIR)$(PREFIX)/libexec/demux/
-	install -m 644 Protocols/demux_emulator.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 Protocols/demux_emulator.h Protocols/demux_surface.h $(DESTDIR)$(PREFIX)/include/
 	install -m 644 $(wildcard README.md) LICENSE $(wildcard Protocols/*.md) $(DESTDIR)$(PREFIX)/share/doc/demux/
 
 build-packages:
 	@$(call ensure,$(BUILD_PACKAGES))
+
+demo-packages:
+	@$(call ensure,$(BUILD_PACKAGES) $(DEMO_PACKAGES))
 
 test-packages:
 	@$(call ensure,$(TEST_PACKAGES))

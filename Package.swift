@@ -37,12 +37,12 @@ let package = Package(
         .target(
             name: "Coordinator",
             dependencies: [
-                "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol",
+                "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol", "Surface",
                 .product(name: "Logging", package: "swift-log"),
             ]),
 
         // A scan-out in shared memory: the display writes it, exporters and screenshots read it.
-        .target(name: "Surface", dependencies: ["CSurface", "Platform"]),
+        .target(name: "Surface", dependencies: ["CSurface", "CLinux", "Platform"]),
         // The standard VGA as a value that knows no host.
         .target(name: "VGA", dependencies: ["CPixman"]),
         // What a VNC server says before and around libvncserver: handshakes, security, WebSocket, comparison of tiles.
@@ -52,22 +52,22 @@ let package = Package(
         // LocalHost's vCPUs on KVM.
         .target(name: "LocalCPU", dependencies: ["LocalHost", "Host", "Platform", "CKVM"]),
 
-        .target(name: "Toolstack", dependencies: ["Host", "Platform", "CLinux"]),
+        .target(name: "Toolstack", dependencies: ["Host", "Platform", "CLinux", "EmulatorProtocol"]),
 
         // What a person writes, and what the command and the coordinator say to each other.
         .target(name: "Specification", dependencies: ["Host", "EmulatorProtocol"]),
-        .target(name: "ControlProtocol", dependencies: ["Host", "Platform", "Specification"]),
+        .target(name: "ControlProtocol", dependencies: ["CLinux", "Surface", "EmulatorProtocol", "Host", "Platform", "Specification"]),
         // Only the short-lived command reads YAML: Yams brings Foundation.
         .target(name: "SpecificationFile", dependencies: ["Specification", "Yams"]),
 
         .executableTarget(
             name: "demux",
             dependencies: [
-                "ControlProtocol", "Host", "Platform", "CLinux", "Specification", "SpecificationFile",
+                "Picture", "Surface", "ControlProtocol", "EmulatorProtocol", "Host", "Platform", "CLinux", "Specification", "SpecificationFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
-            name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "LocalHost", "XenHost", "Toolstack"]),
+            name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalCPU", "LocalHost", "XenHost", "Toolstack"]),
 
         .executableTarget(name: "demux-scratch", dependencies: ["EmulatorKit", "XenHost"], path: "Emulators/Scratch"),
         .executableTarget(name: "demux-example", dependencies: ["EmulatorKit"], path: "Emulators/Example"),
@@ -81,7 +81,9 @@ let package = Package(
         // One a host: the page that lists the guests, and noVNC.
         .executableTarget(
             name: "demux-web",
-            dependencies: ["ControlProtocol", "Surface", "Picture", "Platform", .product(name: "FlyingFox", package: "FlyingFox")]),
+            dependencies: ["CLinux", "ControlProtocol", "Surface", "Picture", "Platform", .product(name: "FlyingFox", package: "FlyingFox")],
+            // FlyingFox brings all of Foundation, whose static library wants curl although nothing here calls it.
+            linkerSettings: [.linkedLibrary("curl")]),
 
         // The same cases on either host: in `swift test` on LocalHost, in the rig on XenHost.
         .target(name: "HostConformance", dependencies: ["Host", "Platform"], path: "Tests/HostConformance"),
@@ -94,11 +96,11 @@ let package = Package(
         // The protocol's C header as a module, so that tests can compare it with the Swift side.
         .systemLibrary(name: "CEmulatorHeader", path: "Protocols"),
         .testTarget(
-            name: "CEmulatorHeaderTests", dependencies: ["CEmulatorHeader", "CIoreq", "CLinux", "EmulatorProtocol", "Host", "Platform"]),
+            name: "CEmulatorHeaderTests", dependencies: ["CEmulatorHeader", "CIoreq", "CLinux", "CSurface", "EmulatorProtocol", "Host", "Platform", "Surface"]),
 
         // Emulators that misbehave in one way each, and one that answers late, for the process tests.
         .executableTarget(
-            name: "demux-test-emulator", dependencies: ["EmulatorKit", "EmulatorProtocol", "Host", "Platform"], path: "Tests/TestEmulator"),
+            name: "demux-test-emulator", dependencies: ["EmulatorKit", "EmulatorProtocol", "Host", "Platform", "Surface"], path: "Tests/TestEmulator"),
 
         // Round trips of the Swift emulator against a bare C loop (`make bench`).
         .executableTarget(
@@ -118,25 +120,25 @@ let package = Package(
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
         .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example"]),
-        .testTarget(name: "SurfaceTests", dependencies: ["Surface", "Platform"]),
+        .testTarget(name: "SurfaceTests", dependencies: ["CLinux", "CSurface", "Surface", "Platform"]),
         .testTarget(name: "VGATests", dependencies: ["VGA"]),
         .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform"]),
         .testTarget(name: "PictureTests", dependencies: ["Picture", "Surface", "Platform"]),
         .testTarget(name: "LocalCPUTests", dependencies: ["LocalCPU", "LocalHost", "Host", "Platform"]),
         .testTarget(name: "DisplayTests", dependencies: ["demux-display", "VGA", "Surface", "EmulatorKit", "Host", "Platform"]),
         .testTarget(name: "KeyboardTests", dependencies: ["demux-keyboard", "EmulatorKit"]),
-        .testTarget(name: "WebTests", dependencies: ["demux-web", "ControlProtocol", "Surface", "Platform"]),
+        .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform"]),
         // The exporter as a real process, real viewers and hostile ones.
-        .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform"]),
-        .testTarget(name: "ToolstackTests", dependencies: ["Toolstack"]),
-        .testTarget(name: "SpecificationTests", dependencies: ["SpecificationFile", "ControlProtocol", "Platform", "demux"]),
-        .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
+        .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux"]),
+        .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack"]),
+        .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
+        .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
         // Real child processes on LocalHost.
         .testTarget(
             name: "ProcessTests",
             dependencies: [
                 "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
-                "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", .product(name: "Logging", package: "swift-log"),
+                "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "Surface", .product(name: "Logging", package: "swift-log"),
             ]),
     ],
     swiftLanguageModes: [.v6]

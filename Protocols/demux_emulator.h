@@ -47,6 +47,11 @@ enum {
     DMX_RING_ENTRIES = 511,
     // A request with more repetitions is malformed (section 6.4).
     DMX_MOST_REPETITIONS = 65536,
+    // The most bytes of state that `hello` may ask for (section 10.1).
+    DMX_LARGEST_STATE = 1048576,
+    // The most events in one `input`, and the full width or height of an absolute place (section 4.26).
+    DMX_MOST_INPUT_EVENTS = 64,
+    DMX_ABSOLUTE_EXTENT = 32767,
 };
 
 // The environment variable that holds the socket's descriptor number.
@@ -54,6 +59,9 @@ enum {
 
 // A word for `capabilities` in hello: this program handles data_is_ptr itself (section 6.5).
 #define DMX_CAPABILITY_DATA_POINTER "data-pointer"
+// It has a scan-out (section 4.25), and takes input (section 4.26).
+#define DMX_CAPABILITY_SURFACE "surface"
+#define DMX_CAPABILITY_INPUT "input"
 
 // The codes of an error (section 4.3).
 #define DMX_ERROR_MALFORMED "malformed"
@@ -64,7 +72,8 @@ enum {
 #define DMX_ERROR_ORDER "order"
 #define DMX_ERROR_HOST "host"
 
-// The order of the descriptors beside `attach` (section 4.5). A direct emulator gets the first one only.
+// The order of the descriptors beside `attach` (section 4.5). A direct emulator gets the first one only. When attach has "state", its memfd
+// comes after all of these.
 enum {
     DMX_ATTACH_COUNTERS = 0,
     DMX_ATTACH_SLOTS = 1,
@@ -72,6 +81,19 @@ enum {
     DMX_ATTACH_DONE = 3,
     DMX_ATTACH_RING = 4, // only when attach says "ring":true
 };
+
+// The order of the descriptors beside the answer to `region` (section 4.22), isolated emulators only.
+enum {
+    DMX_REGION_MEMORY = 0,
+    DMX_REGION_BITMAP = 1,
+    DMX_REGION_DOORBELL = 2, // only when the answer says "doorbell":true
+};
+
+// The length of the bitmap's file for a region of `length` bytes: one bit a page.
+static inline uint64_t dmx_region_bitmap_length(uint64_t length) { return ((length / 4096 + 7) / 8 + 4095) & ~(uint64_t)4095; }
+
+// Whether the guest has written to a page before the last answer to `region-dirty`.
+static inline bool dmx_region_page_is_dirty(const void *bitmap, uint64_t page) { return ((const uint8_t *)bitmap)[page / 8] >> (page % 8) & 1; }
 
 // MARK: the slots page (section 6)
 

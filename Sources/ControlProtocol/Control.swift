@@ -11,6 +11,11 @@ public enum ControlRequest: Codable, Equatable, Sendable {
     case attach(EmulatorSpecification)
     /// Takes an emulator away in the safe order.
     case detach(name: String)
+    /// Makes this connection a reader of the guest's surface (Protocols/surface.md) until it is closed. Answered by `surface`, or by
+    /// `failed` when the guest has no display of ours. The connection is for nothing else afterwards.
+    case surface
+    /// Asks the guest to show another number of pixels: a hint that its driver may follow. Answered by `done` or `failed`.
+    case displayMode(width: Int, height: Int)
     /// Ends the guest's emulators and the coordinator (LocalHost guests; on Xen the toolstack does it).
     case stop
 }
@@ -19,6 +24,10 @@ public enum ControlReply: Codable, Equatable, Sendable {
     case status(GuestStatus)
     case lines([String])
     case done(String)
+    /// A surface's size in pixels. The first one, which answers the request, has beside it: the surface (read-only), the reader's page, and
+    /// the reader's ends of the doorbells `frame` and `want`; when there is no surface yet, width and height are 0 and the first
+    /// descriptor is missing. Later ones, at each change of mode, have the new surface alone.
+    case surface(width: Int, height: Int)
     /// Not carried out: what was attempted, why it failed, what to do.
     case failed(String)
 }
@@ -36,10 +45,14 @@ public struct GuestStatus: Codable, Equatable, Sendable {
     public var emulators: [EmulatorStatus]
     /// Overlaps with QEMU that the specification declares, or that were found.
     public var interpositions: [Interposition]
+    /// The guest's screen; nil when nothing of ours shows one.
+    public var display: DisplayStatus?
+    /// Our VNC server; nil when there is none.
+    public var vnc: ExporterStatus?
 
     public init(
         domain: UInt16, name: String, host: String, coordinatorPID: Int32, specification: String, vcpus: Int, qemu: QEMUStatus? = nil,
-        emulators: [EmulatorStatus] = [], interpositions: [Interposition] = []
+        emulators: [EmulatorStatus] = [], interpositions: [Interposition] = [], display: DisplayStatus? = nil, vnc: ExporterStatus? = nil
     ) {
         self.domain = domain
         self.name = name
@@ -50,6 +63,8 @@ public struct GuestStatus: Codable, Equatable, Sendable {
         self.qemu = qemu
         self.emulators = emulators
         self.interpositions = interpositions
+        self.display = display
+        self.vnc = vnc
     }
 }
 
@@ -90,16 +105,19 @@ public struct EmulatorStatus: Codable, Equatable, Sendable {
     public var name: String
     public var program: String
     public var pid: Int32
-    /// "starting", "serving", "paused", "ended: …".
+    /// "starting", "serving", "paused", "restarting: …", "parked: …", "ended: …".
     public var state: String
-    /// "direct", "isolated".
+    /// "direct", "isolated", "exporter".
     public var mode: String
     public var server: UInt16?
     public var claims: [ClaimStatus]
     /// By `Counter.name`.
     public var counters: [String: UInt64]
+    /// How many processes have taken the place of one that died; nil: none.
+    public var restarts: Int?
     public init(
-        name: String, program: String, pid: Int32, state: String, mode: String, server: UInt16?, claims: [ClaimStatus], counters: [String: UInt64]
+        name: String, program: String, pid: Int32, state: String, mode: String, server: UInt16?, claims: [ClaimStatus], counters: [String: UInt64],
+        restarts: Int? = nil
     ) {
         self.name = name
         self.program = program
@@ -109,6 +127,7 @@ public struct EmulatorStatus: Codable, Equatable, Sendable {
         self.server = server
         self.claims = claims
         self.counters = counters
+        self.restarts = restarts
     }
 }
 
@@ -153,4 +172,6 @@ public enum RunDirectory {
 
     public static func directory(domain: UInt16, base: String) -> String { "\(base)/\(domain)" }
     public static func controlSocket(domain: UInt16, base: String) -> String { "\(base)/\(domain)/control.sock" }
+    /// Where the guest's VNC exporter listens for programs of this host; it speaks plain RFB there.
+    public static func vncSocket(domain: UInt16, base: String) -> String { "\(base)/\(domain)/vnc.sock" }
 }

@@ -9,15 +9,21 @@ final class ControlServer {
 
     private final class Connection {
         let socket: MessageSocket
-        init(_ socket: consuming MessageSocket) { self.socket = socket }
+        let peer: ControlPeer
+        init(_ socket: consuming MessageSocket, peer: ControlPeer) {
+            self.socket = socket
+            self.peer = peer
+        }
     }
 
     private let loop: EventLoop
     private let listener: OwnedDescriptor
     private var connections: [CInt: Connection] = [:]
-    private let answer: (ControlRequest, @escaping (ControlReply) -> Void) -> Void
+    private let answer: (ControlRequest, ControlPeer, @escaping (ControlReply) -> Void) -> Void
 
-    init(loop: EventLoop, path: String, answer: @escaping (ControlRequest, @escaping (ControlReply) -> Void) -> Void) throws(SystemError) {
+    init(
+        loop: EventLoop, path: String, answer: @escaping (ControlRequest, ControlPeer, @escaping (ControlReply) -> Void) -> Void
+    ) throws(SystemError) {
         self.loop = loop
         self.answer = answer
         listener = try UnixSocket.listen(.messages, path: path)
@@ -27,7 +33,10 @@ final class ControlServer {
 
     deinit {
         loop.forget(listener.raw)
-        for raw in connections.keys { loop.forget(raw) }
+        for (raw, connection) in connections {
+            loop.forget(raw)
+            connection.peer.end()
+        }
     }
 
     private func accept() {
@@ -38,7 +47,11 @@ final class ControlServer {
         // A command that does not read its answers must not hold up the guest's coordinator.
         guard (try? accepted.setNonBlocking(true)) != nil else { return }
         let raw = accepted.raw
-        connections[raw] = Connection(MessageSocket(adopting: accepted))
+        let account = ControlPeer(pid: peer.pid) { [weak self] reply, bag in
+            guard let self, let connection = self.connections[raw] else { return }
+            self.send(reply, to: connection, raw, descriptors: bag.raw)
+        }
+        connections[raw] = Connection(MessageSocket(adopting: accepted), peer: account)
         do {
             try loop.watch(raw, for: .readable) { [weak self] _ in self?.serve(raw) }
         } catch {
@@ -54,7 +67,7 @@ final class ControlServer {
             case .closed: return close(raw)
             case .message(let bytes, _):
                 let request = try ControlCodec.decode(ControlRequest.self, from: bytes)
-                answer(request) { [weak self, weak connection] reply in
+                answer(request, connection.peer) { [weak self, weak connection] reply in
                     // The command may have gone while an attach was under way.
                     guard let self, let connection, self.connections[raw] === connection else { return }
                     self.send(reply, to: connection, raw)
@@ -65,7 +78,7 @@ final class ControlServer {
         }
     }
 
-    private func send(_ reply: ControlReply, to connection: Connection, _ raw: CInt) {
+    private func send(_ reply: ControlReply, to connection: Connection, _ raw: CInt, descriptors: [CInt] = []) {
         var bytes = ControlCodec.encode(reply)
         if bytes.count > MessageSocket.largestMessage, case .lines(let lines) = reply {
             // The newest lines that fit.
@@ -84,7 +97,7 @@ final class ControlServer {
                 bytes = ControlCodec.encode(ControlReply.status(status))
             }
         }
-        do { try connection.socket.send(bytes) } catch { close(raw) }
+        do { try connection.socket.send(bytes, descriptors: descriptors) } catch { close(raw) }
     }
 
     private static func first(_ most: Int, of claims: [EmulatorStatus.ClaimStatus]) -> [EmulatorStatus.ClaimStatus] {
@@ -94,6 +107,29 @@ final class ControlServer {
 
     private func close(_ raw: CInt) {
         loop.forget(raw)
-        connections[raw] = nil
+        let connection = connections.removeValue(forKey: raw)
+        connection?.peer.end()
+    }
+}
+
+/// Whoever is at the other end of a control connection, for answers that go on: a reader of the surface.
+final class ControlPeer {
+    let pid: pid_t
+    private let push: (ControlReply, DescriptorBag) -> Void
+    /// Called once when the connection is closed.
+    var closed: (() -> Void)?
+
+    init(pid: pid_t, push: @escaping (ControlReply, DescriptorBag) -> Void) {
+        self.pid = pid
+        self.push = push
+    }
+
+    /// Sends it something; one that does not read is closed.
+    func send(_ reply: ControlReply, _ descriptors: DescriptorBag) { push(reply, descriptors) }
+
+    fileprivate func end() {
+        let closed = closed
+        self.closed = nil
+        closed?()
     }
 }

@@ -33,9 +33,11 @@ public final class Coordinator {
     public let specification: GuestSpecification
     public let settings: Settings
     public let logBook: LogBook
-    private let context: GuestContext
-    private var sessions: [EmulatorSession] = []
+    let context: GuestContext
+    var sessions: [EmulatorSession] = []
     private var control: ControlServer?
+    /// `shutDown` has begun: nobody is started any more.
+    private(set) var isClosing = false
     /// Held while we have the folder: the kernel lets go of it however we end.
     private var lock: CInt = -1
     /// What is known of QEMU; its owner keeps it up to date.
@@ -52,12 +54,16 @@ public final class Coordinator {
         logBook = LogBook(logger: logger)
         context = try GuestContext(
             loop: loop, host: host, logBook: logBook, allowsDirect: !(host is any IsolatingHost), restrictedTo: settings.restrictedTo)
+        context.input.modeChanged = { [weak context] in
+            guard let context else { return }
+            context.vnc?.tell(InputMode(absolute: context.input.isAbsolute))
+        }
     }
 
     // MARK: start
 
     /// Takes the high server ids; to be called before QEMU is started.
-    public func reserveServers() throws(HostError) { try context.reserve(specification.emulators.count) }
+    public func reserveServers() throws(HostError) { try context.reserve(specification.allEmulators.count) }
 
     /// Tells of a range that QEMU has, so that a clash is found although Xen would be silent.
     public func noteQEMU(_ range: IORange, label: String) { context.registry.noteQEMU(range, label: label) }
@@ -70,18 +76,31 @@ public final class Coordinator {
         return nil
     }
 
-    /// Starts the specification's emulators, all at once; `done` is called once, with nil when every one serves or with the
-    /// reasons why not.
+    /// Starts the specification's emulators, the display and the exporter, all at once; `done` is called once, with nil when every
+    /// one serves or with the reasons why not.
     public func startEmulators(_ done: @escaping ([String]?) -> Void) {
-        var waiting = specification.emulators.count
+        var all = specification.allEmulators
         var reasons: [String] = []
-        guard waiting > 0 else { return loop.soon { done(nil) } }
+        if let vnc = specification.vnc {
+            do {
+                // Before anything runs: a port that is taken is the commonest reason of all.
+                let desk = try VNCDesk(vnc, guestName: settings.guestName, directory: settings.directory)
+                context.vnc = desk
+                all.append(desk.emulator)
+                for listener in desk.listeners.publicListeners { logBook.note(.info, "VNC viewers come in at \(listener.text)") }
+            } catch {
+                logBook.note(.error, "VNC: \(error)")
+                reasons.append("VNC: \(error)")
+            }
+        }
+        var waiting = all.count
+        guard waiting > 0 else { return loop.soon { done(reasons.isEmpty ? nil : reasons) } }
         func oneMore(_ reason: String?) {
             if let reason { reasons.append(reason) }
             waiting -= 1
             if waiting == 0 { done(reasons.isEmpty ? nil : reasons) }
         }
-        for emulator in specification.emulators {
+        for emulator in all {
             start(emulator) { [loop] reason in
                 // Never from inside start(): the first failure must not be reported before the others are counted.
                 loop.soon { oneMore(reason) }
@@ -89,9 +108,10 @@ public final class Coordinator {
         }
     }
 
-    private func start(_ emulator: EmulatorSpecification, _ started: @escaping (String?) -> Void) {
+    func start(_ emulator: EmulatorSpecification, _ started: @escaping (String?) -> Void) {
         do {
             let session = try EmulatorSession(emulator, context: context, started: started)
+            session.died = { [weak self] in self?.died($0, $1) }
             sessions.append(session)
         } catch {
             logBook.note(.error, "emulator '\(emulator.name)': \(error)")
@@ -106,8 +126,8 @@ public final class Coordinator {
     public func openControl() throws(SystemError) {
         try Self.makeFolder(settings.directory)
         try takeFolder()
-        control = try ControlServer(loop: loop, path: settings.directory + "/control.sock") { [unowned self] request, reply in
-            self.answer(request, reply)
+        control = try ControlServer(loop: loop, path: settings.directory + "/control.sock") { [unowned self] request, peer, reply in
+            self.answer(request, peer, reply)
         }
     }
 
@@ -139,81 +159,30 @@ public final class Coordinator {
     // MARK: running
 
     /// Tells every emulator that it must report the guest pages it writes (live migration), or need not any more.
-    public func setDirtyLogging(_ on: Bool) { for session in sessions { session.setDirtyLogging(on) } }
+    public func setDirtyLogging(_ on: Bool) {
+        context.dirtyLogging = on
+        for session in sessions where session.mode != .exporter { session.setDirtyLogging(on) }
+    }
 
     public var status: GuestStatus {
         GuestStatus(
             domain: context.host.domain.rawValue, name: settings.guestName, host: settings.hostKind, coordinatorPID: getpid(),
             specification: specification.source, vcpus: context.vcpuCount, qemu: qemu, emulators: sessions.map(\.status),
-            interpositions: context.registry.interpositions)
-    }
-
-    private func answer(_ request: ControlRequest, _ reply: @escaping (ControlReply) -> Void) {
-        switch request {
-        case .status: reply(.status(status))
-        case .logs(let lines): reply(.lines(logBook.last(lines)))
-        case .attach(let emulator): attach(emulator, reply)
-        case .detach(let name): detach(name, reply)
-        case .stop:
-            guard let stopRequested else {
-                return reply(.failed("this guest's life is the toolstack's: use 'xl destroy' or 'xl shutdown'"))
-            }
-            reply(.done("stopping"))
-            stopRequested()
-        }
-    }
-
-    private func attach(_ emulator: EmulatorSpecification, _ reply: @escaping (ControlReply) -> Void) {
-        sessions.removeAll { session in
-            guard session.name == emulator.name, case .ended = session.state else { return false }
-            session.removeServer()
-            return true
-        }
-        guard EmulatorSpecification.isName(emulator.name) else {
-            return reply(.failed("'\(emulator.name.prefix(40))' is not a name: use 1 to 32 letters, digits, '-' and '_'"))
-        }
-        guard !sessions.contains(where: { $0.name == emulator.name }) else {
-            return reply(.failed("this guest has an emulator '\(emulator.name)' already; detach it first or choose another name"))
-        }
-        start(emulator) { [weak self] reason in
-            guard let self else { return }
-            guard let reason else { return reply(.done("emulator '\(emulator.name)' serves")) }
-            if let session = self.sessions.first(where: { $0.name == emulator.name }) {
-                session.detach(limit: .seconds(1)) { _ in
-                    self.sessions.removeAll { $0 === session }
-                    reply(.failed(reason))
-                }
-            } else {
-                reply(.failed(reason))
-            }
-        }
-    }
-
-    private func detach(_ name: String, _ reply: @escaping (ControlReply) -> Void) {
-        guard let session = sessions.first(where: { $0.name == name }) else {
-            let names = sessions.map { $0.name }.joined(separator: ", ")
-            return reply(.failed("this guest has no emulator '\(name.prefix(40))'; it has: \(names.isEmpty ? "none" : names)"))
-        }
-        session.cancelStart()
-        session.detach { [weak self] reason in
-            guard let self else { return }
-            self.sessions.removeAll { $0 === session }
-            if let reason { return reply(.failed(reason)) }
-            self.logBook.note(.info, "emulator '\(name)' was detached")
-            reply(.done("emulator '\(name)' was detached"))
-        }
+            interpositions: context.registry.interpositions, display: context.surfaces.status, vnc: context.vnc?.status)
     }
 
     // MARK: end
 
     /// Ends everything in order: emulators quit and their servers go, then the sockets; `done` is called once.
     public func shutDown(_ done: @escaping () -> Void) {
+        isClosing = true
         control = nil
         var waiting = sessions.count
         let finish = { [self] in
             for session in sessions { session.removeServer() }
             sessions = []
             context.releaseServers()
+            context.vnc = nil
             removeSockets()
             done()
         }

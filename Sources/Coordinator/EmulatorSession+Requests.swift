@@ -10,6 +10,7 @@ extension EmulatorSession {
         guard state != .spawned else {
             throw Refusal(.order, asked: packet.body.type, message: "the first message must be hello")
         }
+        if mode == .exporter { return try serveExporter(packet) }
         switch packet.body {
         case .claim(let claim):
             let number = try self.claim(claim)
@@ -26,10 +27,7 @@ extension EmulatorSession {
             try copy(dma)
             send(.ok(Reply()), re: packet.id)
         case .ready:
-            guard state == .greeted else { throw Refusal(.order, asked: "ready", message: "it was said before") }
-            state = .ready
-            send(.ok(Reply()), re: packet.id)
-            begin()
+            try getReady(re: packet.id)
         case .intx(let line):
             try interrupt(line)
             if packet.id != nil { send(.ok(Reply()), re: packet.id) }
@@ -51,13 +49,41 @@ extension EmulatorSession {
         case .depopulate(let request):
             try populated.remove(request, host: context.host)
             send(.ok(Reply()), re: packet.id)
+        case .region(let request):
+            try grantRegion(request, re: packet.id)
+        case .regionPlace(let request):
+            try place(request)
+            send(.ok(Reply()), re: packet.id)
+        case .regionDirty(let request):
+            try collectDirty(request)
+            send(.ok(Reply()), re: packet.id)
+        case .surface(let size):
+            let bag = try context.surfaces.make(size, for: self)
+            send(.ok(Reply()), re: packet.id, descriptors: bag)
+        case .inputMode(let mode):
+            guard capabilities.contains("input") else {
+                throw Refusal(.order, asked: "input-mode", message: "only an emulator that said the capability 'input' in hello has a pointer")
+            }
+            context.input.note(mode, from: self)
+            if packet.id != nil { send(.ok(Reply()), re: packet.id) }
         case .log(let log):
-            context.logBook.record(source: name, level: log.level.loggerLevel, text: log.message)
-            // What it says itself before it gives up is the best reason there is.
-            if started != nil, log.level == .error { lastWords = LogBook.escaped(log.message) }
+            record(log)
         default:
             throw Refusal(.unsupported, asked: packet.body.type, message: "it is the coordinator that says this")
         }
+    }
+
+    func getReady(re: UInt32?) throws(Refusal) {
+        guard state == .greeted else { throw Refusal(.order, asked: "ready", message: "it was said before") }
+        state = .ready
+        send(.ok(Reply()), re: re)
+        begin()
+    }
+
+    func record(_ log: Log) {
+        context.logBook.record(source: name, level: log.level.loggerLevel, text: log.message)
+        // What it says itself before it gives up is the best reason there is.
+        if started != nil, log.level == .error { lastWords = LogBook.escaped(log.message) }
     }
 
     func asHost(_ asked: String, _ body: () throws(HostError) -> Void) throws(Refusal) {
@@ -72,53 +98,6 @@ extension EmulatorSession {
                 default: .host
                 }
             throw Refusal(code, asked: asked, message: "\(error)")
-        }
-    }
-
-    func greet(_ hello: Hello, re: UInt32?) throws(Refusal) {
-        guard state == .spawned else { throw Refusal(.order, asked: "hello", message: "it was said before") }
-        guard hello.versions.contains(1) else {
-            throw Refusal(.unsupported, asked: "protocol versions \(hello.versions)", message: "this coordinator speaks version 1")
-        }
-        let wanted: AttachMode = specification.mode ?? (context.allowsDirect && hello.modes.contains(.direct) ? .direct : .isolated)
-        // Without Xen there is nothing to attach to directly: a specification made for Xen runs on LocalHost unchanged.
-        mode = context.allowsDirect ? wanted : .isolated
-        guard hello.modes.contains(mode) else {
-            throw Refusal(
-                .unsupported, asked: "attach \(mode.rawValue)",
-                message: "the emulator offers \(hello.modes.map(\.rawValue)); change 'mode' in the specification")
-        }
-        do {
-            let server = try context.takeServer()
-            self.server = server
-            let bag = DescriptorBag()
-            bag.add(try counterMemory.descriptor.duplicate())
-            var ring = true
-            var vcpus = context.vcpuCount
-            if mode == .isolated {
-                // An emulator that cannot follow pointers into guest memory gets single accesses from a relay.
-                if let host = context.host as? any IsolatingHost, hello.capabilities.contains("data-pointer") {
-                    let pages = try host.attachmentDescriptors(of: server)
-                    while let descriptor = pages.take() { bag.add(descriptor) }
-                } else {
-                    let relay = try Relay(name: name, context: context, channel: try context.host.openChannel(server))
-                    self.relay = relay
-                    let pages = try relay.attachmentDescriptors()
-                    while let descriptor = pages.take() { bag.add(descriptor) }
-                    ring = false
-                    vcpus = relay.slotCount
-                }
-            }
-            let restricted = context.restrictedTo
-            let attach = Attach(
-                mode: mode, domain: context.host.domain, server: server, vcpus: vcpus, ring: ring, name: name,
-                options: specification.options, uid: specification.uid ?? restricted?.uid, gid: specification.gid ?? restricted?.gid)
-            state = .greeted
-            send(.attach(attach), re: re, descriptors: bag)
-        } catch let error as HostError {
-            throw Refusal(error.reason == .noFreeServer ? .exhausted : .host, asked: "an ioreq server", message: "\(error)")
-        } catch {
-            throw Refusal(.host, asked: "attach", message: "\(error)")
         }
     }
 
@@ -180,31 +159,7 @@ extension EmulatorSession {
         return (address, try take(.pci(address), label: request.label))
     }
 
-    // MARK: memory and interrupts
-
-    func grantMemory(re: UInt32?) throws(Refusal) {
-        if mode == .direct { return send(.ok(Reply(memory: MemoryGrant(kind: .foreign))), re: re) }
-        do {
-            if let host = context.host as? any IsolatingHost {
-                let shared = try host.sharedMemory()
-                let regions = shared.regions.map { MemoryGrant.Region(address: $0.address, length: $0.length, offset: $0.offset) }
-                send(.ok(Reply(memory: MemoryGrant(kind: .shared, length: shared.length, regions: regions))), re: re, descriptors: shared.descriptors)
-            } else {
-                let bounce = try BounceBuffer(name: name, memory: try context.host.guestMemory())
-                self.bounce = bounce
-                let bag = DescriptorBag()
-                bag.add(try bounce.duplicate())
-                send(.ok(Reply(memory: MemoryGrant(kind: .bounce, length: UInt64(BounceBuffer.length)))), re: re, descriptors: bag)
-            }
-        } catch {
-            throw Refusal(.host, asked: "memory", message: "\(error)")
-        }
-    }
-
-    func copy(_ dma: DMA) throws(Refusal) {
-        guard let bounce else { throw Refusal(.order, asked: "dma", message: "ask for 'memory' first; only a bounce grant has dma") }
-        try bounce.copy(dma)
-    }
+    // MARK: interrupts
 
     func interrupt(_ line: INTx) throws(Refusal) {
         if let isa = line.isa {
@@ -226,7 +181,6 @@ extension EmulatorSession {
         }
         note(Line(device: function.device, pin: pin), asserted: line.asserted)
     }
-
 
     func lower(_ some: Set<Line>) {
         lines.subtract(some)

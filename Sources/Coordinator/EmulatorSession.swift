@@ -6,7 +6,7 @@ import Logging
 import Platform
 import Specification
 
-/// One emulator: its process, its connection, its server and what it owns.
+/// One process of an emulator, or of the exporter: its connection, its server and what it owns. What outlives it is in `Holdings`.
 ///
 /// The states follow Protocols/emulator-protocol.md: spawned, greeted (hello came, attach went), ready (it said so), serving,
 /// then paused, quitting and ended. Used on the loop's thread only.
@@ -28,17 +28,23 @@ final class EmulatorSession {
 
     let specification: EmulatorSpecification
     let context: GuestContext
+    let holdings: Holdings
     var state: State = .spawned
-    var mode: AttachMode = .isolated
+    var mode: AttachMode
+    /// Its server: a predecessor's, which keeps the precedence, or one of its own from `hello` on.
     var server: ServerID?
-    private var process: ChildProcess?
+    /// Whether the server comes from a predecessor whose claims still stand.
+    let isSuccessor: Bool
+    /// What it said in hello that it can do.
+    var capabilities: Set<String> = []
+    var process: ChildProcess?
     private let socket: MessageSocket
     let counterMemory: SharedMemory
     private let counterMapping: Mapping
     var relay: Relay?
     private var deadline: EventLoop.Timer?
     private var nextRequest: UInt32 = 1
-    private var pending: [UInt32: (Refusal?) -> Void] = [:]
+    var pending: [UInt32: (Refusal?) -> Void] = [:]
     var bounce: BounceBuffer?
     var populated = PopulatedMemory()
     let interposing: [IORange]
@@ -51,18 +57,43 @@ final class EmulatorSession {
     var lines: Set<Line> = []
     /// Called once when it serves, or once with the reason when it cannot.
     var started: ((String?) -> Void)?
-    /// Called when it ends after it has served.
+    /// Called when its process has ended.
     var ended: ((EmulatorSession) -> Void)?
-    private var socketOpen = true
+    /// Called when it ended although nobody had asked for it, after it had served.
+    var died: ((EmulatorSession, ChildProcess.Exit) -> Void)?
+    /// What becomes of it after its death, for people: "restarting: …", "parked: …".
+    var fate: String?
+    /// It was told to end: nobody takes its place.
+    var isLeaving = false
+    /// Runs until its successor starts.
+    var restartTimer: EventLoop.Timer?
+    var socketOpen = true
+    /// Called once when the socket takes more.
+    private var whenWritable: (() -> Void)?
+    /// Whether its server was ever enabled: then a vCPU may wait in it.
+    var enabled = false
+    /// Its process has ended; only its last words are listened to.
+    var hasExited = false
+    /// The server's slots, once it was drained.
+    var drained: (any SharedChannel)?
+    /// The scan-out's reader that it is, when it is an exporter.
+    var reader: Int?
 
     var name: String { specification.name }
     var owner: ClaimRegistry.Owner { .emulator(name) }
     var counters: CounterPage { CounterPage(page: counterMapping.base) }
 
     /// Starts the program; `started` is called with nil once it serves, or with the reason why it does not.
-    init(_ specification: EmulatorSpecification, context: GuestContext, started: @escaping (String?) -> Void) throws(SystemError) {
+    /// - Parameter server: the one that a predecessor served.
+    init(
+        _ specification: EmulatorSpecification, context: GuestContext, succeeding server: ServerID? = nil, started: @escaping (String?) -> Void
+    ) throws(SystemError) {
         self.specification = specification
         self.context = context
+        self.server = server
+        isSuccessor = server != nil
+        mode = specification.mode == .exporter ? .exporter : .isolated
+        holdings = context.holdings(of: specification.name)
         self.started = started
         interposing = specification.interpose.compactMap(RangeText.parse)
         counterMemory = try SharedMemory(name: "demux-counters-\(specification.name)", length: CounterPage.length)
@@ -80,7 +111,11 @@ final class EmulatorSession {
         self.process = process
         do {
             try context.loop.watch(process.exitDescriptor, for: .readable) { [weak self] _ in self?.processEnded() }
-            try context.loop.watch(socket.descriptor.raw, for: .readable) { [weak self] _ in self?.receive() }
+            try context.loop.watch(socket.descriptor.raw, for: .readable) { [weak self] interest in
+                guard let self else { return }
+                if interest.contains(.writable) { self.becameWritable() }
+                if interest != .writable { self.receive() }
+            }
         } catch {
             // Nobody would ever hear of it again.
             process.signal(SIGKILL)
@@ -115,14 +150,14 @@ final class EmulatorSession {
         started("emulator '\(name)' (\(specification.program)): \(reason)")
     }
 
-    private func cancelDeadline() {
+    func cancelDeadline() {
         if let deadline { context.loop.cancel(deadline) }
         deadline = nil
     }
 
     // MARK: messages
 
-    private func receive() {
+    func receive() {
         // Bounded, so that an emulator that talks without pause cannot hold the loop.
         for _ in 0..<32 where socketOpen {
             do {
@@ -139,10 +174,14 @@ final class EmulatorSession {
 
     /// Nothing is heard or said any more.
     /// - Parameter reason: why it does not start, if it has not; when its process ends within a moment, that is the reason.
-    private func closeSocket(_ reason: String) {
+    func closeSocket(_ reason: String) {
         guard socketOpen else { return }
         socketOpen = false
         context.loop.forget(socket.descriptor.raw)
+        if mode == .exporter, state == .serving, let process {
+            // It serves nobody's accesses: one that cannot be talked to is only good for being replaced.
+            process.signal(SIGKILL)
+        }
         if started != nil { context.loop.after(.milliseconds(200)) { [weak self] in self?.failStart(reason) } }
     }
 
@@ -185,21 +224,18 @@ final class EmulatorSession {
 
     var lastWords: String?
 
-    // MARK: serving and its end
-
-    /// Whether its server was ever enabled: then a vCPU may wait in it.
-    private var enabled = false
-    /// Its process has ended; only its last words are listened to.
-    private var hasExited = false
+    // MARK: serving
 
     func begin() {
-        guard let server else { return failStart("it was never attached") }
-        do {
-            enabled = true
-            try context.host.setServer(server, enabled: true)
-            try relay?.start()
-        } catch {
-            return failStart("\(error)")
+        if mode != .exporter {
+            guard let server else { return failStart("it was never attached") }
+            do {
+                enabled = true
+                try context.host.setServer(server, enabled: true)
+                try relay?.start()
+            } catch {
+                return failStart("\(error)")
+            }
         }
         request(.start) { [weak self] refusal in
             guard let self else { return }
@@ -208,148 +244,51 @@ final class EmulatorSession {
             self.started = nil
             self.cancelDeadline()
             self.state = .serving
+            self.holdings.noteServing()
+            let server = self.server.map { ", \($0)" } ?? ""
             self.context.logBook.note(
-                .info, "emulator '\(self.name)' serves (pid \(self.process?.pid ?? 0), \(self.mode.rawValue), \(server))")
+                .info, "emulator '\(self.name)' serves (pid \(self.process?.pid ?? 0), \(self.mode.rawValue)\(server))")
+            if self.context.dirtyLogging { self.setDirtyLogging(true) }
+            self.joinScreen()
             started(nil)
         }
     }
 
-    private func processEnded() {
-        guard let process, let exit = process.poll() else { return }
-        context.loop.forget(process.exitDescriptor)
-        // Its last words may still wait in the socket.
-        hasExited = true
-        receive()
-        closeSocket("it \(exit)")
-        let wasServing = state == .serving || state == .paused
-        let wasQuitting = state == .quitting
-        state = .ended("\(exit)")
-        lower(lines)
-        // In whatever state it died: from `ready` on the guest's accesses came here.
-        if !wasQuitting { releaseWaiters() }
-        if started != nil {
-            failStart("it \(exit) before it was ready" + (lastWords.map { ": \($0)" } ?? ""))
-        } else if wasServing {
-            context.logBook.note(.error, "emulator '\(name)' \(exit); its accesses now read all-ones")
-        } else if wasQuitting {
-            context.logBook.note(.info, "emulator '\(name)' \(exit)")
-        }
-        let unanswered = pending.values
-        pending = [:]
-        for answer in unanswered { answer(Refusal(.order, asked: "a request", message: "the emulator \(exit)")) }
-        // What waits for the end holds this session, which holds what waits.
-        let tell = ended
-        ended = nil
-        tell?(self)
-    }
-
-    /// What a dead emulator left: its server is disabled, and every access that waits in it is answered with all-ones, so
-    /// that no vCPU is blocked for ever (../Protocols: death of an emulator).
-    private func releaseWaiters() {
-        guard let server, enabled, !context.dying else { return }
-        do {
-            try context.host.setServer(server, enabled: false)
-            if let relay {
-                relay.abandon()
-            } else if drained == nil {
-                let channel = try context.host.openChannel(server)
-                drained = channel
-                try Drain.answerAll(channel)
-            }
-        } catch {
-            context.logBook.note(.error, "emulator '\(name)': \(error)")
-        }
-    }
-
-    /// The server's slots, once it was drained.
-    private var drained: (any SharedChannel)?
-
-    /// Calls `done` when every vCPU has taken its answer: a server that goes earlier takes the answer with it, and the vCPU stays
-    /// blocked. At most a second: a paused vCPU takes nothing.
-    private func whenTaken(patience: Int = 1000, _ done: @escaping () -> Void) {
-        let channel = relay?.source ?? drained
-        guard let channel, !context.dying, server != nil, patience > 0,
-            (0..<channel.vcpuCount).contains(where: { channel.slots.state($0) != IORequest.State.none })
-        else { return done() }
-        context.loop.after(.milliseconds(1)) { self.whenTaken(patience: patience - 1, done) }
-    }
-
-    /// Takes it away in the safe order: disable, let it (or us) answer what waits, quit, wait until the answers are taken, destroy.
-    func detach(limit: Duration = .seconds(5), _ done: @escaping (String?) -> Void) {
-        if let server, enabled, !context.dying { try? context.host.setServer(server, enabled: false) }
-        quit(limit: limit) { [self] in
-            releaseWaiters()
-            whenTaken { [self] in
-                removeServer()
-                done(nil)
-            }
-        }
-    }
-
-    /// Somebody takes it away before it served: whoever waits for its start is told.
-    func cancelStart() { failStart("it was detached before it served") }
-
-    /// Ends the process: quit, then after `limit` SIGTERM, then SIGKILL.
-    func quit(limit: Duration = .seconds(2), _ done: @escaping () -> Void) {
-        cancelDeadline()
-        started = nil
-        if case .ended = state { return done() }
-        state = .quitting
-        let previous = ended
-        ended = { session in
-            previous?(session)
-            done()
-        }
-        request(.quit) { _ in }
-        // Who does not listen needs no time.
-        context.loop.after(socketOpen ? limit : .zero) { [weak self] in
-            guard let self, let process = self.process, process.poll() == nil else { return }
-            self.context.logBook.note(.warning, "emulator '\(self.name)' did not quit; it gets SIGTERM")
-            process.signal(SIGTERM)
-            self.context.loop.after(.seconds(1)) { [weak self] in self?.process?.signal(SIGKILL) }
-        }
-    }
-
-    func setDirtyLogging(_ on: Bool) {
-        guard state == .serving else { return }
-        request(.dirtyLogging(DirtyLogging(on: on))) { [weak self] refusal in
-            guard let self, let refusal else { return }
-            self.context.logBook.note(.warning, "emulator '\(self.name)': dirty logging: \(refusal)")
-        }
-    }
-
-    /// Destroys the server and forgets the claims; nothing must be in flight any more.
-    func removeServer() {
-        context.registry.releaseAll(of: owner)
-        if !context.dying, let trouble = populated.removeAll(host: context.host) {
-            context.logBook.note(.warning, "emulator '\(name)': \(trouble)")
-        }
-        relay?.stop()
-        relay = nil
-        drained = nil
-        if let server, !context.dying {
-            do { try context.host.destroyServer(server) } catch { context.logBook.note(.warning, "emulator '\(name)': \(error)") }
-        }
-        server = nil
-    }
-
-    /// Lets go of everything of the guest's at once (the domain is dying).
-    func letGo() {
-        relay?.stop()
-        relay = nil
-        drained = nil
-        bounce = nil
-        server = nil
-        process?.signal(SIGTERM)
-    }
-
     // MARK: sending
 
-    func request(_ message: Message, _ answer: @escaping (Refusal?) -> Void) {
+    /// Whether it cannot be asked any more.
+    var isGone: Bool { hasExited || !socketOpen }
+
+    func request(_ message: Message, descriptors: DescriptorBag = DescriptorBag(), _ answer: @escaping (Refusal?) -> Void) {
+        guard !isGone else { return answer(Refusal(.order, asked: message.type, message: "the emulator is gone")) }
         let id = nextRequest
         nextRequest &+= 1
         pending[id] = answer
-        send(message, id: id)
+        send(message, id: id, descriptors: descriptors)
+    }
+
+    /// Sends what may as well not arrive: one that does not read is left alone.
+    /// - Parameter retry: called once when there is room again, after false was returned.
+    /// - Returns: whether it was sent.
+    func offer(_ message: Message, retry: (() -> Void)? = nil) -> Bool {
+        guard !isGone else { return false }
+        do {
+            try socket.send(Packet(message).encoded())
+            return true
+        } catch {
+            if error.code == EAGAIN, let retry {
+                whenWritable = retry
+                try? context.loop.change(socket.descriptor.raw, to: [.readable, .writable])
+            }
+            return false
+        }
+    }
+
+    private func becameWritable() {
+        try? context.loop.change(socket.descriptor.raw, to: .readable)
+        let retry = whenWritable
+        whenWritable = nil
+        retry?()
     }
 
     func send(_ message: Message, id: UInt32? = nil, re: UInt32? = nil, descriptors: DescriptorBag = DescriptorBag()) {
@@ -372,10 +311,10 @@ final class EmulatorSession {
         var values: [String: UInt64] = [:]
         for counter in Counter.allCases { values[counter.name] = page.read(counter) }
         return EmulatorStatus(
-            name: name, program: specification.program, pid: process?.pid ?? 0, state: state.text, mode: mode.rawValue,
+            name: name, program: specification.program, pid: process?.pid ?? 0, state: fate ?? state.text, mode: mode.rawValue,
             server: server?.rawValue,
             claims: context.registry.claims(of: owner).map { EmulatorStatus.ClaimStatus(range: "\($0.range)", label: $0.label) },
-            counters: values)
+            counters: values, restarts: holdings.restarts > 0 ? holdings.restarts : nil)
     }
 }
 

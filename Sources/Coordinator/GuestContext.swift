@@ -15,6 +15,14 @@ final class GuestContext {
     /// The user that a restricted guest's emulators become.
     let restrictedTo: (uid: UInt32, gid: UInt32)?
     var registry = ClaimRegistry()
+    let surfaces: SurfaceBoard
+    let input = InputRouter()
+    /// The exporter's desk, when the guest has one.
+    var vnc: VNCDesk?
+    /// Whether emulators must report the guest pages that they write: what one is told that starts in the middle of it.
+    var dirtyLogging = false
+    /// What outlives the emulators' processes, by their names.
+    private var kept: [String: Holdings] = [:]
     /// Servers made before QEMU was started, highest first.
     private var reserved: [ServerID] = []
     /// Server 7, kept for the coordinator's own ports (unplug, parked claims); disabled until then.
@@ -30,7 +38,31 @@ final class GuestContext {
         self.logBook = logBook
         self.allowsDirect = allowsDirect
         self.restrictedTo = restrictedTo
+        surfaces = SurfaceBoard(loop: loop, logBook: logBook)
         vcpuCount = min(max(try host.vcpuCount(), 1), VCPUID.limit)
+    }
+
+    func holdings(of name: String) -> Holdings {
+        if let known = kept[name] { return known }
+        let fresh = Holdings()
+        kept[name] = fresh
+        return fresh
+    }
+
+    /// The emulator was taken out of the guest: one of the same name starts afresh.
+    func forget(_ holdings: Holdings) {
+        for (name, known) in kept where known === holdings { kept[name] = nil }
+    }
+
+    /// Everything that is kept, in the order of the names.
+    var allHoldings: [(name: String, holdings: Holdings)] { kept.sorted { $0.key < $1.key }.map { ($0.key, $0.value) } }
+
+    /// Takes an emulator's claims off a server, which its successor makes anew.
+    func vacate(_ server: ServerID, of owner: ClaimRegistry.Owner) {
+        for entry in registry.claims(of: owner) {
+            do { try host.unmap(entry.range, from: server) } catch { logBook.note(.warning, "\(owner): \(error)") }
+        }
+        registry.releaseAll(of: owner)
     }
 
     /// Takes the high ids before QEMU comes: makes every server that is free, keeps one for the coordinator and `count` for

@@ -58,7 +58,11 @@ extension Core {
     private mutating func giveBack(_ index: Int) {
         for bar in 0..<PCIState.barCount {
             guard functions[index].isMisplaced(bar), functions[index].bars[bar].mapped != nil else { continue }
-            if let claim = functions[index].bars[bar].claim, !control.isClosed {
+            let region = functions[index].bars[bar].region
+            if region >= 0 {
+                // A direct emulator's memory stays where it is until the guest wants it elsewhere.
+                if !follow(index, bar, region, to: nil), isDirect { setMapped(index, bar, nil) }
+            } else if let claim = functions[index].bars[bar].claim, !control.isClosed {
                 send(.unclaim(Unclaim(claim: claim)), PendingRemap(id: control.newID(), function: index, bar: bar, address: nil))
             } else if functions[index].bars[bar].claim == nil {
                 remove(index, bar)
@@ -72,6 +76,14 @@ extension Core {
         for bar in 0..<PCIState.barCount {
             let state = functions[index].bars[bar]
             guard functions[index].isMisplaced(bar), state.mapped == nil, let address = functions[index].wanted(bar) else { continue }
+            if state.region >= 0 {
+                guard Self.canBe(address, Int(clamping: state.size)), isDirect || !control.isClosed else {
+                    functions[index].bars[bar].refused = address
+                    continue
+                }
+                if !follow(index, bar, state.region, to: address) { setMapped(index, bar, address) }
+                continue
+            }
             guard state.claimed else {
                 setMapped(index, bar, address)
                 continue
@@ -123,14 +135,55 @@ extension Core {
         return true
     }
 
+    /// A region has followed its BAR, or could not.
+    mutating func barArrived(_ index: Int, _ bar: Int, at address: UInt64?, arrived: Bool) {
+        if arrived || address == nil {
+            setMapped(index, bar, address)
+        } else {
+            functions[index].bars[bar].refused = address
+        }
+        functions[index].outstanding -= 1
+        if functions[index].outstanding == 0 { goOn(index) }
+    }
+
+    /// After a predecessor: claims BARs where the guest had put them, before anything is served. The device is told of each by `moved`.
+    mutating func restoreBARs() {
+        for index in 0..<functionCount {
+            if functions[index].isRestored {
+                // Whatever the predecessor drove, the line is the device's to raise again.
+                functions[index].line = functions[index].pin != 0
+                driveLine(index)
+            }
+            // A region that the predecessor showed where no BAR is any more.
+            for bar in 0..<PCIState.barCount where functions[index].bars[bar].region >= 0 && functions[index].wanted(bar) == nil {
+                let region = functions[index].bars[bar].region
+                if belongings.regions[region].address != nil { _ = follow(index, bar, region, to: nil) }
+            }
+            followBARs(index)
+            while functions[index].outstanding > 0 {
+                if relocating {
+                    relocateSlice()
+                    continue
+                }
+                guard let incoming = control.nextPacket() else {
+                    abandonRemaps()
+                    break
+                }
+                handle(incoming)
+                if run == .quitting { return }
+            }
+        }
+    }
+
     /// Answers that will never come, because the coordinator is gone: nothing moves, and no vCPU is left waiting.
     mutating func abandonRemaps() {
         for remap in remaps {
             if let address = remap.address { refuse(remap.function, remap.bar, address) }
-            functions[remap.function].outstanding = 0
+            functions[remap.function].outstanding -= 1
         }
         remaps = []
-        for index in 0..<functionCount where functions[index].remapping != .settled {
+        abandonBelongings()
+        for index in 0..<functionCount where functions[index].remapping != .settled && functions[index].outstanding == 0 {
             functions[index].remapping = .settled
             if functions[index].movedBars == 0 { releaseWaiting(index) }
         }
@@ -182,6 +235,7 @@ extension Core {
 
     /// A BAR whose move the device has not been told. After the last one the guest's writes are completed.
     mutating func nextMove() -> Step {
+        if relocating { relocateSlice() }
         for index in 0..<functionCount {
             let moved = functions[index].movedBars
             guard functions[index].remapping == .settled, moved != 0 || !functions[index].waiting.isEmpty else { continue }
@@ -196,7 +250,7 @@ extension Core {
             movedTo = functions[index].bars[bar].mapped
             return .moved
         }
-        hasMoves = (0..<functionCount).contains { functions[$0].movedBars != 0 }
+        hasMoves = relocating || (0..<functionCount).contains { functions[$0].movedBars != 0 }
         return .nothing
     }
 

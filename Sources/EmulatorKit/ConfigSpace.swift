@@ -30,7 +30,9 @@ struct ConfigSpace: ~Copyable {
         static let capabilities: UInt64 = 0x0010
     }
 
-    private let bytes: UnsafeMutablePointer<UInt8>
+    private var bytes: UnsafeMutablePointer<UInt8>
+    /// Whether the bytes are this value's own, rather than in the state region.
+    private var isOwn = true
     private let writable: UnsafeMutablePointer<UInt8>
 
     init() {
@@ -41,8 +43,20 @@ struct ConfigSpace: ~Copyable {
     }
 
     deinit {
-        bytes.deallocate()
+        if isOwn { bytes.deallocate() }
         writable.deallocate()
+    }
+
+    /// Takes what the guest had written to another one of the same layout: only writable bits.
+    mutating func takeOver(_ old: UnsafePointer<UInt8>) {
+        for place in 0..<Self.length { bytes[place] = bytes[place] & ~writable[place] | old[place] & writable[place] }
+    }
+
+    /// Has the bytes live somewhere else from now on, for as long as this value.
+    mutating func move(to place: UnsafeMutablePointer<UInt8>) {
+        place.update(from: bytes, count: Self.length)
+        if isOwn { bytes.deallocate() }
+        (bytes, isOwn) = (place, false)
     }
 
     /// What the guest reads; bytes beyond the end are all-ones.

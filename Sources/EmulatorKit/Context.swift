@@ -61,7 +61,37 @@ public struct Context: ~Copyable {
 
     private func holds(_ function: PCIFunction) -> Bool { function.index < core.pointee.functionCount }
 
+    // MARK: regions
+
+    /// Shows a region to the guest at a place, over whatever is claimed there, or (nil) nowhere. Ends with `Event.regionPlaced`.
+    ///
+    /// Whoever does this because of an access of the guest's says `.later` and gives the access's token: it is answered after the device has
+    /// been told `.regionPlaced`, so that the guest finds the memory in its new place, and nobody writes to it between the two.
+    /// - Parameter address: guest-physical, a page's first byte; where the guest has RAM it is refused.
+    public func place(_ region: DeviceRegion, at address: UInt64?, answering token: Token? = nil) {
+        core.pointee.place(region, at: address, answering: token)
+    }
+
+    /// Has `Event.regionDirty` told, with the pages that the guest has written since the last one; all of them at first, and whenever nothing
+    /// certain is known. Costs the guest something (on Xen it is paused for milliseconds, and pays for its first write to each page
+    /// afterwards): ask as seldom as can be, and not at all while nobody looks.
+    /// A region that is shown below 1 MiB on Xen is always all dirty: compare it with what it held before.
+    /// - Parameter pages: those of interest; the host may tell of others as well. Another range than the last time makes all of it dirty once.
+    public func requestDirty(_ region: DeviceRegion, pages: Range<Int>? = nil) { core.pointee.requestDirty(region, pages: pages) }
+
+    /// Lets the guest write at full speed until the next `requestDirty`, which then says that all is dirty.
+    public func stopTracking(_ region: DeviceRegion) { core.pointee.stopTracking(region) }
+
+    // MARK: the scan-out
+
+    /// Asks for a scan-out of a size, which takes the place of the last one. Answered by `Event.surface` or `Event.surfaceRefused`.
+    public func requestSurface(width: Int, height: Int) { core.pointee.requestSurface(width: width, height: height) }
+
     // MARK: the loop
+
+    /// Whether a request waits. A device with much to do does it in slices: it looks here every some 100 µs, and when it is asked goes on in
+    /// `wake(after: .zero)`. Requests are served between any two events.
+    public var isAsked: Bool { core.pointee.somethingWaits() }
 
     /// Has `Event.timer` told once, this long from now. Nil when there are 32 deadlines already.
     public func wake(after delay: Duration) -> Timer? { core.pointee.events.wake(at: EventLoop.now() &+ delay.clampedNanoseconds) }

@@ -1,5 +1,6 @@
 import EmulatorProtocol
 import Host
+import Platform
 
 // The coordinator's requests, and its answers to ours, while requests are served.
 extension Core {
@@ -7,7 +8,7 @@ extension Core {
     mutating func handle(_ incoming: ControlConnection.Incoming) {
         let packet = incoming.packet
         if let answered = packet.re {
-            if takeRemapAnswer(answered, packet.body) { return }
+            if takeRemapAnswer(answered, packet.body) || takeBelongingAnswer(answered, packet.body, incoming.descriptors) { return }
             if case .error(let refusal) = packet.body { control.log(.warning, "the coordinator refused: \(refusal)") }
             return
         }
@@ -27,6 +28,18 @@ extension Core {
         case .dirtyLogging(let logging):
             attachment.setDirtyLogging(logging.on)
             reply(packet.id)
+        case .surfaceReader(let change): takeReader(change, packet, incoming.descriptors)
+        case .modeHint(let size):
+            guard belongings.capabilities.contains("surface") else { return refuse(packet, .unsupported, "this emulator has no scan-out") }
+            guard (1...16384).contains(size.width), (1...16384).contains(size.height) else {
+                return refuse(packet, .invalid, "no screen has \(size.width)×\(size.height) pixels")
+            }
+            tell(.modeHint(width: size.width, height: size.height))
+            reply(packet.id)
+        case .input(let input):
+            guard belongings.capabilities.contains("input") else { return refuse(packet, .unsupported, "this emulator takes no input") }
+            tell(.input(Array(input.events.prefix(Input.most))))
+            reply(packet.id)
         case .quit:
             quitID = packet.id
             run = .quitting
@@ -34,6 +47,17 @@ extension Core {
         case .ok: break
         default: refuse(packet, .unsupported, "an emulator is not asked that")
         }
+    }
+
+    private mutating func takeReader(_ change: SurfaceReaderChange, _ packet: Packet, _ descriptors: DescriptorBag) {
+        guard belongings.capabilities.contains("surface") else { return refuse(packet, .unsupported, "this emulator has no scan-out") }
+        switch change.change {
+        case .added:
+            guard descriptors.count == 3 else { return refuse(packet, .malformed, "a reader comes with three descriptors, not \(descriptors.count)") }
+            tell(.readerAdded(change.reader, EventDescriptors(descriptors)))
+        case .gone: tell(.readerGone(change.reader))
+        }
+        reply(packet.id)
     }
 
     private mutating func setPaused(_ packet: Packet) {
@@ -83,6 +107,10 @@ extension Core {
             resumed = false
             return .resumed
         }
+        if hasEvents {
+            if let event = belongings.nextEvent() { return event }
+            hasEvents = false
+        }
         if run == .pausing && busy == 0 {
             run = .paused
             return .paused
@@ -104,7 +132,8 @@ extension Core {
         case .stopping:
             reply(quitID)
             control.flush()
-        default: break
+        default:
+            if let token = belongings.takeAnswering() { _ = complete(token, 0) }
         }
     }
 }

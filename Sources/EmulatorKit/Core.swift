@@ -109,6 +109,10 @@ struct Core: ~Copyable {
     /// Whether some function has a BAR whose move the device was not told yet.
     var hasMoves = false
     var remaps: [PendingRemap] = []
+    let belongings: Belongings
+    /// Whether a region is being moved by this process, and whether the device is to be told something.
+    var relocating = false
+    @usableFromInline var hasEvents = false
 
     var complaints = RateLimit(burst: 10, interval: 1_000_000_000)
     var events: EventSources
@@ -126,8 +130,9 @@ struct Core: ~Copyable {
     /// Whether requests are taken.
     enum RunState { case stopped, running, pausing, paused, quitting }
 
-    init(attachment: Attachment, slots: SlotPage, ring: BufferedRing?, vcpus: Int) {
+    init(attachment: Attachment, slots: SlotPage, ring: BufferedRing?, vcpus: Int, belongings: Belongings) {
         self.attachment = attachment
+        self.belongings = belongings
         self.slots = slots
         self.ring = ring
         self.vcpus = min(max(vcpus, 1), VCPUID.limit)
@@ -227,7 +232,7 @@ struct Core: ~Copyable {
     mutating func beginGo() { picksLeft = Self.mostPicks }
 
     /// Whether the last go left something undone that no notification will tell of.
-    var hasWork: Bool { mutating get { current >= 0 || !runnable.isEmpty || run == .running && (!look.isEmpty || ringBudget > 0) } }
+    var hasWork: Bool { mutating get { relocating || hasEvents || current >= 0 || !runnable.isEmpty || run == .running && (!look.isEmpty || ringBudget > 0) } }
 
     /// A slot to work on: first a new request, then one with repetitions left.
     private mutating func pick() -> Int? {

@@ -1,3 +1,4 @@
+import EmulatorProtocol
 import Host
 
 /// A device: what its author writes. One process serves one value of this type.
@@ -13,6 +14,15 @@ public protocol Emulator: ~Copyable {
     /// How long the serving loop may look for the next request before it sleeps, while requests keep coming. Whoever runs the emulator
     /// has the last word: DEMUX_SPIN_MICROSECONDS in its environment (0: never).
     static var spinLimit: Duration { get }
+
+    /// Bytes of the device's own state that outlive the process: `Setup.state`. Nothing unless said otherwise: the device then begins anew after its
+    /// process has died. With any, EmulatorKit keeps its own part beside it, the PCI functions' configuration space, and the coordinator
+    /// starts a successor by itself.
+    static var stateLength: Int { get }
+
+    /// What the coordinator may ask of the emulator beyond the minimum: "surface" (it has a scan-out: readers and mode hints are told) and
+    /// "input" (it takes keys and pointers).
+    static var capabilities: [String] { get }
 
     /// Claims ranges and reads options. Nothing is served before it returns. (In a noncopyable type, what can throw has to come
     /// before the first stored property is assigned.)
@@ -45,6 +55,8 @@ public protocol Emulator: ~Copyable {
 
 extension Emulator where Self: ~Copyable {
     public static var spinLimit: Duration { .microseconds(100) }
+    public static var stateLength: Int { 0 }
+    public static var capabilities: [String] { [] }
 
     @inlinable public mutating func read(_ access: Access) -> UInt64 { .max }
     @inlinable public mutating func write(_ access: Access, _ value: UInt64) {}
@@ -119,7 +131,34 @@ public enum Event: Equatable, Sendable {
     case resumed
     /// The process ends after this returns: the last moment to write out what is held.
     case stopping
+
+    // Regions (`Setup.region`).
+    /// A region is where `Context.place` was to put it, or where it was before if that could not be: `DeviceRegion.address` says.
+    case regionPlaced(DeviceRegion)
+    /// The answer to `Context.requestDirty`: `DeviceRegion.isDirty` and `dirtyWords` say what the guest has written.
+    case regionDirty(DeviceRegion)
+    /// The guest has written to the region since the last `Context.requestDirty`. Told once after each, where there is a doorbell.
+    case regionTouched(DeviceRegion)
+
+    // The scan-out, for emulators with the capability "surface".
+    /// The answer to `Context.requestSurface`: its memfd, to be written.
+    case surface(width: Int, height: Int, EventDescriptors)
+    /// The other answer.
+    case surfaceRefused(width: Int, height: Int, reason: String)
+    /// Somebody reads the scan-out from now on. The descriptors: the reader's page (read-only), the doorbell to ring after each update, the
+    /// doorbell that the reader rings after it has changed its page.
+    case readerAdded(Int, EventDescriptors)
+    /// A reader is gone: its descriptors are to be let go of.
+    case readerGone(Int)
+    /// A viewer, or a person, wishes the guest's screen to have this size. 1 to 16384 each.
+    case modeHint(width: Int, height: Int)
+
+    /// What a person did at a viewer, oldest first, for emulators with the capability "input". At most 64 at a time.
+    case input([InputEvent])
 }
+
+/// One event of a keyboard or a pointer.
+public typealias InputEvent = EmulatorProtocol.InputEvent
 
 /// How loud a log line is.
 public enum LogLevel: Sendable {

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Platform
 
@@ -6,6 +7,8 @@ struct EventSources: ~Copyable {
     /// How many descriptors a device can watch, and how many deadlines it can have.
     static let mostWatches = 16
     static let mostTimers = 32
+    /// Watched descriptors with those of regions.
+    private static let mostEntries = mostWatches + Core.mostRegions
 
     private struct Deadline {
         var timer: Timer
@@ -15,12 +18,14 @@ struct EventSources: ~Copyable {
     /// 0: the channel, 1: the control socket, then the watched ones.
     private let entries: UnsafeMutablePointer<pollfd>
     private var watches = 0
+    /// Those of the kit, which are never forgotten.
+    private var ownWatches = 0
     private var deadlines: [Deadline] = []
     private var nextTimer: UInt32 = 0
 
     init(control: CInt) {
-        entries = .allocate(capacity: 2 + Self.mostWatches)
-        entries.initialize(repeating: pollfd(fd: -1, events: Int16(POLLIN), revents: 0), count: 2 + Self.mostWatches)
+        entries = .allocate(capacity: 2 + Self.mostEntries)
+        entries.initialize(repeating: pollfd(fd: -1, events: Int16(POLLIN), revents: 0), count: 2 + Self.mostEntries)
         entries[1].fd = control
         deadlines.reserveCapacity(Self.mostTimers)
     }
@@ -29,9 +34,11 @@ struct EventSources: ~Copyable {
 
     // MARK: what the device asks for
 
-    mutating func watch(_ descriptor: CInt) -> Bool {
-        guard descriptor >= 0, watches < Self.mostWatches else { return false }
+    /// - Parameter own: for the kit itself, which has room that the device has not.
+    mutating func watch(_ descriptor: CInt, own: Bool = false) -> Bool {
         forget(descriptor)
+        guard descriptor >= 0, own ? watches < Self.mostEntries : watches - ownWatches < Self.mostWatches else { return false }
+        if own { ownWatches += 1 }
         entries[2 + watches] = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         watches += 1
         return true
@@ -78,14 +85,13 @@ struct EventSources: ~Copyable {
         entries[0].fd = channel
         entries[1].fd = control
         entries[1].events = Int16(truncatingIfNeeded: POLLIN | (controlWrites ? POLLOUT : 0))
-        var limit: CInt = block ? -1 : 0
+        var limit: Int64 = block ? -1 : 0
         if block, !deadlines.isEmpty {
             let first = deadlines.reduce(UInt64.max) { min($0, $1.at) }
             let now = EventLoop.now()
-            // Rounded up: waking too early would only mean sleeping again.
-            limit = first > now ? CInt(clamping: ((first &- now) &+ 999_999) / 1_000_000) : 0
+            limit = first > now ? Int64(clamping: first &- now) : 0
         }
-        let found = poll(entries, nfds_t(2 + watches), limit)
+        let found = demux_poll(entries, UInt32(truncatingIfNeeded: 2 + watches), limit)
         guard found > 0 else {
             for place in 0..<(2 + watches) { entries[place].revents = 0 }
             return (false, false)

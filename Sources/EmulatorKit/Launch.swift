@@ -9,17 +9,26 @@ import Platform
 final class Launch {
     let attachment: Attachment
     private let descriptors: DescriptorBag
+    private let name: String
+    private let capabilities: [String]
+    private let stateLength: Int
 
     /// Whether the coordinator wants this emulator to serve Xen's own pages.
     @usableFromInline var isDirect: Bool { attachment.attach.mode == .direct }
 
     /// Says hello on a connected socket and takes the coordinator's answer.
     @usableFromInline
-    init(socket: consuming OwnedDescriptor, name: String, direct: Bool) throws(SetupError) {
+    init(socket: consuming OwnedDescriptor, name: String, direct: Bool, capabilities: [String] = [], stateLength: Int = 0) throws(SetupError) {
+        self.name = name
+        self.capabilities = capabilities
+        self.stateLength = stateLength
         let control: ControlConnection
         do { control = try ControlConnection(adopting: socket) } catch { throw SetupError(error) }
         let modes: [AttachMode] = direct ? [.direct, .isolated] : [.isolated]
-        guard let answer = control.request(.hello(Hello(name: name, modes: modes, capabilities: ["data-pointer"]))) else { throw .closed("say hello to", "the coordinator") }
+        // Only for a device that can go on from it: one that begins anew is not to be taken for one that was never away.
+        let state = stateLength == 0 ? nil : try KitState.wanted(deviceLength: stateLength)
+        let hello = Hello(name: name, modes: modes, capabilities: ["data-pointer"] + capabilities, state: state)
+        guard let answer = control.request(.hello(hello)) else { throw .closed("say hello to", "the coordinator") }
         switch answer.packet.body {
         case .attach(let attach):
             guard attach.version == 1, modes.contains(attach.mode) else {
@@ -86,9 +95,13 @@ final class Launch {
     /// Makes the loop's state. The caller frees it.
     @usableFromInline
     func makeCore(slots: SlotPage, ring: BufferedRing?, vcpus: Int) throws(SetupError) -> UnsafeMutablePointer<Core> {
+        let grant = attachment.attach.state
+        let state = try KitState(
+            grant == nil ? nil : descriptors.take(), fresh: grant?.fresh ?? true, name: name, deviceLength: stateLength)
         try attachment.openMemory()
         let core = UnsafeMutablePointer<Core>.allocate(capacity: 1)
-        core.initialize(to: Core(attachment: attachment, slots: slots, ring: ring, vcpus: vcpus))
+        let belongings = Belongings(state: state, capabilities: capabilities)
+        core.initialize(to: Core(attachment: attachment, slots: slots, ring: ring, vcpus: vcpus, belongings: belongings))
         return core
     }
 

@@ -10,6 +10,8 @@ public struct PCIDescription: Sendable {
         let size: UInt64
         let prefetchable: Bool
         let claimed: Bool
+        /// What the guest finds there without asking the emulator.
+        var region: DeviceRegion?
 
         /// I/O ports; `count` is rounded up to a power of two from 4 to 256.
         public static func ports(_ count: Int) -> BAR {
@@ -26,6 +28,14 @@ public struct PCIDescription: Sendable {
         /// Memory anywhere, which takes this BAR's register and the next; up to 1 TiB.
         public static func memory64(_ bytes: Int, prefetchable: Bool = true, claimed: Bool = true) -> BAR {
             BAR(kind: .memory64, size: Self.power(bytes, from: 16, to: 1 << 40), prefetchable: prefetchable, claimed: claimed)
+        }
+
+        /// A region's memory: shown to the guest wherever it puts the BAR, before its write completes, and reached without a request. The
+        /// BAR has the size of the region; of a length that is not a power of two, the rest is nobody's.
+        /// - Parameter wide: whether it can be anywhere, and takes the next register too.
+        public static func region(_ region: DeviceRegion, wide: Bool = false, prefetchable: Bool = true) -> BAR {
+            let size = Self.power(region.length, from: 4096, to: wide ? 1 << 40 : 1 << 30)
+            return BAR(kind: wide ? .memory64 : .memory32, size: size, prefetchable: prefetchable, claimed: false, region: region)
         }
 
         /// A power of two that holds `value`, within limits that are powers of two.

@@ -14,6 +14,8 @@ struct BARState {
     var mapped: UInt64?
     /// The coordinator's number for the claim.
     var claim: Int?
+    /// The region that is shown here; below 0: none.
+    var region = -1
     /// An address that the coordinator refused: not asked for again until the guest writes another one.
     var refused: UInt64?
 
@@ -61,6 +63,8 @@ struct PCIState: ~Copyable {
     var asserted = false
     var line = false
     let pin: UInt8
+    /// Whether a predecessor's registers were found.
+    private(set) var isRestored = false
     /// Where the MSI capability is; 0: none.
     private(set) var messages = 0
     private let messageKind: PCIDescription.MessageInterrupts
@@ -108,6 +112,7 @@ struct PCIState: ~Copyable {
                 throw fault("BAR \(number) has 64 bits, but the register after it is not free")
             }
             bars[number] = BARState(kind: kind, size: bar.size, claimed: bar.claimed, register: register)
+            bars[number].region = bar.region?.index ?? -1
             config.set(register, size: 4, flags)
             config.setWritable(register, size: kind == .memory64 ? 8 : 4, ~(bar.size - 1) & ~(kind == .ports ? 0x3 : 0xf))
             decoded |= kind == .ports ? ConfigSpace.Command.ports : ConfigSpace.Command.memory
@@ -118,6 +123,8 @@ struct PCIState: ~Copyable {
             config.setWritable(ConfigSpace.Register.rom, size: 4, ~(size - 1) | 1)
             decoded |= ConfigSpace.Command.memory
         }
+        // A VGA decodes its ports without a BAR, and firmware that cannot switch them on takes it for none (SeaBIOS, is_pci_vga).
+        if description.classCode >> 8 == 0x0300 { decoded |= ConfigSpace.Command.ports | ConfigSpace.Command.memory }
         config.setWritable(ConfigSpace.Register.command, size: 2, decoded)
     }
 
@@ -151,6 +158,24 @@ struct PCIState: ~Copyable {
             place = (place + 2 + capability.bytes.count + 3) & ~3
         }
         if !all.isEmpty { config.set(ConfigSpace.Register.status, size: 2, ConfigSpace.Status.capabilities) }
+    }
+
+    /// Has the configuration space live in the state region from now on. What the guest had written to a predecessor's is taken over, and
+    /// nothing else: what the guest cannot change is as the description says.
+    mutating func settle(in state: borrowing KitState, index: Int) {
+        let identity = UInt32(truncatingIfNeeded: config.read(0, size: 4))
+        if let old = state.configuration(ofFunction: index, identity: identity, key: key) {
+            config.takeOver(old)
+            if messages != 0, messageKind.maskable {
+                // Set by the device and cleared by the guest's unmasking: pending messages.
+                let place = messages + (messageKind.wide ? 20 : 16)
+                var pending: UInt64 = 0
+                for byte in 0..<4 where place + byte < ConfigSpace.length { pending |= UInt64(old[place + byte]) << UInt64(byte * 8) }
+                config.set(place, size: 4, pending & (messageKind.vectors >= 32 ? 0xffff_ffff : 1 << UInt64(messageKind.vectors) - 1))
+            }
+            isRestored = true
+        }
+        config.move(to: state.place(ofFunction: index, identity: identity, key: key))
     }
 
     // MARK: what the registers say

@@ -64,7 +64,7 @@ extension Emulator where Self: ~Copyable {
                     """)
                 exit(Ending.startedByHand.rawValue)
             }
-            let launched = try Launch(socket: OwnedDescriptor(adopting: socket), name: name, direct: direct)
+            let launched = try Launch(socket: OwnedDescriptor(adopting: socket), name: name, direct: direct, capabilities: capabilities, stateLength: stateLength)
             launch = launched
             try body(launched)
         } catch {

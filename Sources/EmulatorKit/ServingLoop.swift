@@ -123,21 +123,31 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
 
     @usableFromInline
     mutating func tellEvents() {
-        while let descriptor = core.pointee.events.nextReadable() { emulator.event(.readable(descriptor), Context(core: core)) }
-        // A device that sets a deadline of 0 in each event must not keep the loop here: each pass is bounded.
+        // A device that sets a deadline of 0 in each event must not keep the loop here: each pass is bounded. Whoever has more to do than one
+        // event should take does it in several, and is not in the guest's way: requests are served in between.
         var told = 0
-        while told < EventSources.mostTimers, let timer = core.pointee.events.nextDue() {
-            emulator.event(.timer(timer), Context(core: core))
+        while told < EventSources.mostTimers, let event = core.pointee.nextEvent() {
+            emulator.event(event, Context(core: core))
             told += 1
+            serveInBetween()
         }
     }
 
     @usableFromInline
     mutating func tellChanges() {
-        while let change = core.pointee.nextChange() {
+        var told = 0
+        while told < EventSources.mostTimers, let change = core.pointee.nextChange() {
             emulator.event(change, Context(core: core))
             core.pointee.acknowledgeChange(change)
+            told += 1
+            serveInBetween()
         }
+    }
+
+    @usableFromInline
+    mutating func serveInBetween() {
+        if core.pointee.somethingWaits() { core.pointee.lookAtAll() }
+        if core.pointee.mustNotSleep || !core.pointee.answered.isEmpty { pump() }
     }
 }
 
@@ -174,6 +184,13 @@ extension Core {
         if control.hasStash { ready.control = true }
         if ready.channel { lastWake = EventLoop.now() }
         return ready
+    }
+
+    /// A watched descriptor that can be read, or a deadline that has passed.
+    @usableFromInline
+    mutating func nextEvent() -> Event? {
+        if let descriptor = events.nextReadable() { return touched(descriptor).map { .regionTouched($0) } ?? .readable(descriptor) }
+        return events.nextDue().map { .timer($0) }
     }
 
     @usableFromInline

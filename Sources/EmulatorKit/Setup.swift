@@ -24,6 +24,9 @@ public struct Setup: ~Copyable {
     /// The guest's memory; nil when this emulator has no access to it.
     public var memory: (any GuestMemory)? { core.pointee.attachment.memory }
 
+    /// The device's state that outlives the process, `Emulator.stateLength` bytes.
+    public var state: StateRegion { core.pointee.belongings.state.device }
+
     // MARK: options
 
     /// An option as text; nil when the specification does not have it.
@@ -89,6 +92,11 @@ public struct Setup: ~Copyable {
         guard index < Core.mostFunctions else {
             throw SetupError("add", "the PCI function '\(description.label)'", reason: "an emulator can have \(Core.mostFunctions)", remedy: "use a second emulator")
         }
+        for region in description.bars.values.compactMap(\.region) where region.isBound || !core.pointee.belongings.region(region) {
+            throw SetupError(
+                "add", "the PCI function '\(description.label)'", reason: "region '\(region.label)' belongs to another BAR",
+                remedy: "this is a fault of the emulator's program")
+        }
         let asked = "the PCI function '\(description.label)'" + (slot.map { " at \($0)" } ?? "")
         guard let answer = control.request(.pci(PCIRequest(slot: slot, label: description.label))) else { throw .closed("add", asked) }
         switch answer.packet.body {
@@ -96,7 +104,10 @@ public struct Setup: ~Copyable {
             guard let address = reply.address.flatMap({ PCIAddress(parsing: $0) }) else {
                 throw SetupError("add", asked, reason: "the answer names no PCI address", remedy: "this is a fault of the coordinator's")
             }
-            (core.pointee.functions + index).initialize(to: try PCIState(description, address: address))
+            var state = try PCIState(description, address: address)
+            state.settle(in: core.pointee.belongings.state, index: index)
+            for bar in description.bars.values { bar.region?.isBound = true }
+            (core.pointee.functions + index).initialize(to: state)
             core.pointee.functionCount += 1
             return PCIFunction(index: index)
         case .error(let refusal): throw SetupError("add", asked, refused: refusal)
@@ -111,6 +122,9 @@ public struct Setup: ~Copyable {
     @usableFromInline
     mutating func finish() throws(SetupError) -> UInt32? {
         try options.refuseOthers()
+        core.pointee.restoreBARs()
+        if core.pointee.run == .quitting { return nil }
+        core.pointee.belongings.state.markServing()
         guard let answer = control.request(.ready) else { throw .closed("say", "that it is ready") }
         if case .error(let refusal) = answer.packet.body { throw SetupError("say", "that it is ready", refused: refusal) }
         while let incoming = control.nextPacket() {

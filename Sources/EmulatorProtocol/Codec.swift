@@ -102,6 +102,16 @@ extension Packet: Codable {
         case "depopulate": body = .depopulate(try Populate(from: decoder))
         case "dirty-logging": body = .dirtyLogging(try DirtyLogging(from: decoder))
         case "log": body = .log(try Log(from: decoder))
+        case "region": body = .region(try RegionRequest(from: decoder))
+        case "region-place": body = .regionPlace(try RegionPlace(from: decoder))
+        case "region-dirty": body = .regionDirty(try RegionDirty(from: decoder))
+        case "surface": body = .surface(try SurfaceSize(from: decoder))
+        case "surface-reader": body = .surfaceReader(try SurfaceReaderChange(from: decoder))
+        case "mode-hint": body = .modeHint(try SurfaceSize(from: decoder))
+        case "input": body = .input(try Input(from: decoder))
+        case "input-mode": body = .inputMode(try InputMode(from: decoder))
+        case "vnc": body = .vnc(try VNCCommand(from: decoder))
+        case "vnc-status": body = .vncStatus(try VNCStatus(from: decoder))
         case "quit": body = .quit
         case "ok": body = .ok(try Reply(from: decoder))
         case "error": body = .error(try Refusal(from: decoder))
@@ -128,6 +138,16 @@ extension Packet: Codable {
         case .populate(let payload), .depopulate(let payload): try payload.encode(to: encoder)
         case .dirtyLogging(let payload): try payload.encode(to: encoder)
         case .log(let payload): try payload.encode(to: encoder)
+        case .region(let payload): try payload.encode(to: encoder)
+        case .regionPlace(let payload): try payload.encode(to: encoder)
+        case .regionDirty(let payload): try payload.encode(to: encoder)
+        case .surface(let payload): try payload.encode(to: encoder)
+        case .surfaceReader(let payload): try payload.encode(to: encoder)
+        case .modeHint(let payload): try payload.encode(to: encoder)
+        case .input(let payload): try payload.encode(to: encoder)
+        case .inputMode(let payload): try payload.encode(to: encoder)
+        case .vnc(let payload): try payload.encode(to: encoder)
+        case .vncStatus(let payload): try payload.encode(to: encoder)
         case .ok(let payload): try payload.encode(to: encoder)
         case .error(let payload): try payload.encode(to: encoder)
         case .ready, .start, .pause, .resume, .memory, .quit: break
@@ -158,6 +178,16 @@ extension Message {
         case .depopulate: "depopulate"
         case .dirtyLogging: "dirty-logging"
         case .log: "log"
+        case .region: "region"
+        case .regionPlace: "region-place"
+        case .regionDirty: "region-dirty"
+        case .surface: "surface"
+        case .surfaceReader: "surface-reader"
+        case .modeHint: "mode-hint"
+        case .input: "input"
+        case .inputMode: "input-mode"
+        case .vnc: "vnc"
+        case .vncStatus: "vnc-status"
         case .quit: "quit"
         case .ok: "ok"
         case .error: "error"

@@ -17,7 +17,8 @@ public struct Packet: Equatable, Sendable {
 }
 
 /// What is said. The emulator sends: hello, claim, unclaim, pci, ready, intx, msi, memory, dma, modified, populate, depopulate, log. The
-/// coordinator sends: attach, start, pause, resume, vcpu, dirtyLogging, quit. Both send ok and error.
+/// coordinator sends: attach, start, pause, resume, vcpu, dirtyLogging, quit. Both send ok and error. A display asks for region, regionPlace, regionDirty
+/// and surface, and is told surfaceReader and modeHint; an exporter is told surface, surfaceReader, inputMode and vnc, and sends input, modeHint and vncStatus.
 public enum Message: Equatable, Sendable {
     case hello(Hello)
     case attach(Attach)
@@ -38,13 +39,23 @@ public enum Message: Equatable, Sendable {
     case depopulate(Populate)
     case dirtyLogging(DirtyLogging)
     case log(Log)
+    case region(RegionRequest)
+    case regionPlace(RegionPlace)
+    case regionDirty(RegionDirty)
+    case surface(SurfaceSize)
+    case surfaceReader(SurfaceReaderChange)
+    case modeHint(SurfaceSize)
+    case input(Input)
+    case inputMode(InputMode)
+    case vnc(VNCCommand)
+    case vncStatus(VNCStatus)
     case quit
     case ok(Reply)
     case error(Refusal)
 
     /// Types with a name that later versions of the protocol give a meaning to: refused with `unsupported` today.
     public static let reserved = [
-        "state", "state-commit", "surface", "surface-mode", "input", "unplug", "unplugged", "save", "restore",
+        "state", "state-commit", "unplug", "unplugged", "save", "restore",
     ]
 }
 
@@ -58,12 +69,15 @@ public struct Hello: Codable, Equatable, Sendable {
     public var modes: [AttachMode]
     /// What it can do beyond version 1's minimum; unknown words are ignored.
     public var capabilities: [String]
+    /// Bytes of state that shall outlive the process; nil: none.
+    public var state: Int?
 
-    public init(versions: [Int] = [1], name: String, modes: [AttachMode], capabilities: [String] = []) {
+    public init(versions: [Int] = [1], name: String, modes: [AttachMode], capabilities: [String] = [], state: Int? = nil) {
         self.versions = versions
         self.name = name
         self.modes = modes
         self.capabilities = capabilities
+        self.state = state
     }
 }
 
@@ -73,10 +87,12 @@ public enum AttachMode: String, Codable, Sendable {
     case direct
     /// It gets memfd pages and two eventfds; the host or a relay is behind them.
     case isolated
+    /// It serves no requests: it shows the scan-out to viewers. `server` and `vcpus` mean nothing.
+    case exporter
 }
 
 /// The coordinator's answer to hello. Descriptors beside it, in this order: the counters page; when isolated then also the
-/// slots page, the kick eventfd, the done eventfd and, when `ring`, the ring page.
+/// slots page, the kick eventfd, the done eventfd and, when `ring`, the ring page; an exporter's listeners; at the end the state's memfd.
 public struct Attach: Codable, Equatable, Sendable {
     public var version: Int
     public var mode: AttachMode
@@ -94,11 +110,17 @@ public struct Attach: Codable, Equatable, Sendable {
     /// The user to become after opening handles (direct emulators); nil: stay.
     public var uid: UInt32?
     public var gid: UInt32?
+    /// The state that outlives the process, when `hello` asked for some.
+    public var state: StateGrant?
+    /// An exporter's sockets.
+    public var listeners: [Listener]?
 
     public init(
         version: Int = 1, mode: AttachMode, domain: DomainID, server: ServerID, vcpus: Int, ring: Bool, name: String,
-        options: [String: String] = [:], uid: UInt32? = nil, gid: UInt32? = nil
+        options: [String: String] = [:], uid: UInt32? = nil, gid: UInt32? = nil, state: StateGrant? = nil, listeners: [Listener]? = nil
     ) {
+        self.state = state
+        self.listeners = listeners
         self.version = version
         self.mode = mode
         self.domain = domain.rawValue
@@ -266,8 +288,11 @@ public struct Reply: Codable, Equatable, Sendable {
     public var address: String?
     /// memory: what the descriptor beside the answer is.
     public var memory: MemoryGrant?
-    public init(claim: Int? = nil, address: PCIAddress? = nil, memory: MemoryGrant? = nil) {
+    /// region: what was granted.
+    public var region: RegionGrant?
+    public init(claim: Int? = nil, address: PCIAddress? = nil, memory: MemoryGrant? = nil, region: RegionGrant? = nil) {
         self.claim = claim
+        self.region = region
         self.address = address.map { "\($0)" }
         self.memory = memory
     }

@@ -56,4 +56,44 @@ public protocol DirectGuest: AnyObject {
 
     /// Reports pages that the emulator wrote through a mapping of its own, while dirty logging is on.
     func markModified(_ first: GFN, count: Int) throws(HostError)
+
+    // MARK: regions
+
+    /// Maps frames of the guest's that the coordinator gave it for a device (emulator protocol, `region`). The mapping stays right
+    /// wherever the frames' memory is moved.
+    func mapRegion(first: GFN, pages: Int) throws(HostError) -> RegionMemory
+
+    /// Moves the memory of `pages` frames to others; where it was, the guest's accesses are requests again. Nothing may have memory there: it
+    /// would be lost. Takes long for many pages (microseconds each), and has moved some of them when it fails.
+    func relocate(from source: GFN, to target: GFN, pages: Int) throws(HostError)
+
+    /// How many of the frames that are looked at have memory: every `stride`th of them, and the last one. Looking costs as much as moving.
+    func framesPresent(first: GFN, pages: Int, stride: Int) -> Int
+
+    /// Which pages the guest has written since the last call on the same range: gets and clears. The first call on a range says all of
+    /// them. A domain has one such range, another one replaces it. The domain is paused for the call.
+    /// - Parameter bitmap: one bit a page, the first one in bit 0; whole 64-bit words, each of which is stored.
+    func dirtyPages(first: GFN, pages: Int, into bitmap: UnsafeMutablePointer<UInt64>) throws(HostError)
+
+    /// Ends that: the guest writes at full speed again.
+    func stopDirtyTracking() throws(HostError)
+}
+
+/// Memory of a region as this process sees it, for as long as somebody holds it.
+public final class RegionMemory: @unchecked Sendable {
+    // Sendable: immutable; the bytes are shared with the guest by nature.
+    /// The first byte.
+    public let base: UnsafeMutableRawPointer
+    /// Length in bytes.
+    public let length: Int
+    private let release: @Sendable (UnsafeMutableRawPointer, Int) -> Void
+
+    /// - Parameter release: unmaps it; called once.
+    public init(base: UnsafeMutableRawPointer, length: Int, release: @escaping @Sendable (UnsafeMutableRawPointer, Int) -> Void) {
+        self.base = base
+        self.length = length
+        self.release = release
+    }
+
+    deinit { release(base, length) }
 }

@@ -17,6 +17,12 @@ public final class LocalHost: IsolatingHost, @unchecked Sendable {
     private let end: EventFD
     let table = Mutex(ServerTable())
     let orphans = Orphans()
+    private let answered = Atomic<Int>(0)
+    /// Requests that emulators have answered in a slot; posted writes are not among them.
+    public var answeredRequests: Int { answered.load(ordering: .relaxed) }
+    func noteAnswer() { answered.add(1, ordering: .relaxed) }
+    /// See GuestAddressSpace.
+    let space = Mutex<(any GuestAddressSpace)?>(nil)
 
     private struct Life {
         var destroyed = false
@@ -241,7 +247,7 @@ public final class LocalHost: IsolatingHost, @unchecked Sendable {
 
     // MARK: parts
 
-    private func exists(_ operation: String, _ subject: String) throws(HostError) {
+    func exists(_ operation: String, _ subject: String) throws(HostError) {
         guard life.withLock({ !$0.destroyed }) else {
             throw HostError(operation, subject, .noSuchDomain, detail: "\(domain) was destroyed")
         }
@@ -258,7 +264,7 @@ public final class LocalHost: IsolatingHost, @unchecked Sendable {
         return value
     }
 
-    private static func failed(_ operation: String, _ subject: String, _ error: SystemError) -> HostError {
+    static func failed(_ operation: String, _ subject: String, _ error: SystemError) -> HostError {
         HostError(operation, subject, .failed(error.code), detail: "\(error)", remedy: error.remedy)
     }
 }

@@ -13,6 +13,9 @@ public final class LocalMemory: GuestMemory, @unchecked Sendable {
     /// Where RAM lies, in ascending order; every edge is a page's.
     public let regions: [SharedGuestMemory.Region]
 
+    /// Memory of devices that the guest finds beside its RAM, and never over it.
+    let devices = LocalRegions()
+
     private static let window: Range<UInt64> = 0xa0000..<0xc0000
     private static let lowEnd: UInt64 = 0xf000_0000
     private static let highStart: UInt64 = 0x1_0000_0000
@@ -36,12 +39,12 @@ public final class LocalMemory: GuestMemory, @unchecked Sendable {
         self.regions = regions
     }
 
-    /// Whether all the bytes are RAM.
+    /// Whether all the bytes are RAM, or memory of a device's that the guest uses as such.
     public func contains(_ address: GuestAddress, count: Int) -> Bool {
         var here = address
         var left = count
         while left > 0 {
-            guard let (_, run) = place(here, left), run > 0 else { return false }
+            guard let run = place(here, left)?.run ?? devices.run(here.rawValue, left), run > 0 else { return false }
             here = here.advanced(by: Int64(run))
             left -= run
         }
@@ -68,6 +71,8 @@ public final class LocalMemory: GuestMemory, @unchecked Sendable {
                 // Sound: `place` keeps the part inside the mapping.
                 memcpy(base + done, mapping.base + offset, run)
                 done += run
+            } else if let run = devices.read(here.rawValue, into: base + done, destination.count - done) {
+                done += run
             } else {
                 let run = min(destination.count - done, 4096 - here.pageOffset)
                 memset(base + done, 0xff, run)
@@ -86,6 +91,8 @@ public final class LocalMemory: GuestMemory, @unchecked Sendable {
             let here = address.advanced(by: Int64(done))
             if let (offset, run) = place(here, source.count - done) {
                 memcpy(mapping.base + offset, base + done, run)
+                done += run
+            } else if let run = devices.write(here.rawValue, from: base + done, source.count - done) {
                 done += run
             } else {
                 complete = false

@@ -53,6 +53,7 @@ extension LocalHost {
         }
         server.kick.ring()
         let data = try answer(from: server, vcpu: vcpu, spins: spins)
+        noteAnswer()
         let reads = request.direction == .read && !request.dataIsPointer
         return Completion(value: reads ? data & request.allOnes : request.data, count: request.count)
     }

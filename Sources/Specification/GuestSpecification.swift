@@ -11,17 +11,29 @@ public struct GuestSpecification: Codable, Equatable, Sendable {
     public var qemu: String
     /// Whether a failure to start one of our emulators fails the guest; always so for now, named for later policies.
     public var emulators: [EmulatorSpecification]
+    /// The guest's display, one more emulator; nil: QEMU's VGA, if any. On Xen the toolstack gives it its slot and its memory.
+    public var display: EmulatorSpecification?
+    /// What shows the display to viewers; nil: nobody of ours.
+    public var vnc: VNCSpecification?
     /// What a LocalHost guest has; ignored on Xen, where the toolstack says it.
     public var local: LocalGuest
 
     public static let defaultQEMU = "/usr/libexec/xen-qemu-system-i386"
 
-    public init(source: String, qemu: String = defaultQEMU, emulators: [EmulatorSpecification] = [], local: LocalGuest = LocalGuest()) {
+    public init(
+        source: String, qemu: String = defaultQEMU, emulators: [EmulatorSpecification] = [], local: LocalGuest = LocalGuest(),
+        display: EmulatorSpecification? = nil, vnc: VNCSpecification? = nil
+    ) {
         self.source = source
         self.qemu = qemu
         self.emulators = emulators
         self.local = local
+        self.display = display
+        self.vnc = vnc
     }
+
+    /// Everything that serves a part of the guest, the display first; the exporter is none.
+    public var allEmulators: [EmulatorSpecification] { (display.map { [$0] } ?? []) + emulators }
 }
 
 /// The machine of a guest without Xen.
@@ -30,14 +42,37 @@ public struct LocalGuest: Codable, Equatable, Sendable {
     public var vcpus: Int
     /// 1 to 4096.
     public var memoryMiB: Int
-    /// The scripted guest that runs: "idle" or "demo".
+    /// What the vCPUs do: "idle", "demo" or "display-demo".
     public var program: String
+    /// What plays the guest's first vCPU in "display-demo".
+    public var engine: Engine
+    /// An absolute path: the ROM that the first vCPU begins with on KVM.
+    public var firmware: String?
 
-    public init(vcpus: Int = 1, memoryMiB: Int = 16, program: String = "idle") {
+    /// What makes a guest's accesses.
+    public enum Engine: String, Codable, CaseIterable, Sendable {
+        /// KVM when there is a firmware and guest code runs here, otherwise the script.
+        case auto
+        /// The guest's own code.
+        case kvm
+        /// A script that makes the accesses such code would make.
+        case script
+    }
+
+    public init(vcpus: Int = 1, memoryMiB: Int = 16, program: String = "idle", engine: Engine = .auto, firmware: String? = nil) {
         self.vcpus = vcpus
         self.memoryMiB = memoryMiB
         self.program = program
+        self.engine = engine
+        self.firmware = firmware
     }
+}
+
+/// What happens when an emulator's process dies without having been told to end.
+public enum RestartPolicy: String, Codable, Sendable, CaseIterable {
+    /// Another process takes its place. One that exits with status 0 meant to.
+    case onFailure = "on-failure"
+    case never
 }
 
 /// One emulator process.
@@ -60,10 +95,13 @@ public struct EmulatorSpecification: Codable, Equatable, Sendable {
     /// The user it becomes (a number); nil: as the guest's restriction says, otherwise it stays.
     public var uid: UInt32?
     public var gid: UInt32?
+    /// Whether another process takes its place when it dies; nil: when it has state that outlives it.
+    public var restart: RestartPolicy?
 
     public init(
         name: String, program: String, arguments: [String] = [], mode: AttachMode? = nil, options: [String: String] = [:],
-        pciSlot: String? = nil, interpose: [String] = [], readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil, gid: UInt32? = nil
+        pciSlot: String? = nil, interpose: [String] = [], readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil, gid: UInt32? = nil,
+        restart: RestartPolicy? = nil
     ) {
         self.name = name
         self.program = program
@@ -75,6 +113,7 @@ public struct EmulatorSpecification: Codable, Equatable, Sendable {
         self.readyWithinMilliseconds = readyWithinMilliseconds
         self.uid = uid
         self.gid = gid
+        self.restart = restart
     }
 
     /// Whether a text can be an emulator's name.

@@ -6,14 +6,14 @@ import Yams
 /// Reads the emulators of one document: what each says, and that no two say the same.
 final class EmulatorReader {
     private static let keys = [
-        "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group",
+        "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart",
     ]
     /// The options travel to the emulator in one message, which has at most 65536 bytes and escapes some of them.
     private static let largestOptions = 8192
     private static let mostArguments = 256
 
-    private let programs: ProgramFinder
-    private let issues: Issues
+    let programs: ProgramFinder
+    let issues: Issues
     private var names: [String: Mark?] = [:]
     private var slots: [PCIAddress: String] = [:]
 
@@ -29,17 +29,15 @@ final class EmulatorReader {
         let program = readProgram(fields)
         var result = EmulatorSpecification(name: name ?? "?", program: program ?? "?")
         result.arguments = readArguments(fields)
-        result.mode = fields.value("mode", allowed: "'direct' or 'isolated'; without it, direct on Xen when the emulator can") { AttachMode(rawValue: $0) }
+        result.mode = fields.value("mode", allowed: "'direct' or 'isolated'; without it, direct on Xen when the emulator can") { text in
+            AttachMode(rawValue: text).flatMap { $0 == .exporter ? nil : $0 }
+        }
         result.options = readOptions(fields)
         result.pciSlot = readSlot(fields, name: name ?? "?")
         result.interpose = readInterpositions(fields)
-        if let time = fields.value(
-            "ready-within", allowed: "a time from 1ms to 60s, written as 500ms or 5s",
-            { Quantities.milliseconds($0).flatMap { (1...60_000).contains($0) ? $0 : nil } })
-        {
-            result.readyWithinMilliseconds = time
-        }
-        readAccount(fields, into: &result)
+        if let time = readTime(fields) { result.readyWithinMilliseconds = time }
+        (result.uid, result.gid) = readAccount(fields)
+        result.restart = readRestart(fields)
         return name == nil || program == nil ? nil : result
     }
 
@@ -50,19 +48,25 @@ final class EmulatorReader {
             return nil
         }
         guard let name = fields.value("name", allowed: allowed, { EmulatorSpecification.isName($0) ? $0 : nil }) else { return nil }
-        let place = fields.mark(of: "name")
+        return note(name, at: fields.mark(of: "name")) ? name : nil
+    }
+
+    /// Takes a name; false when another emulator of the guest has it.
+    func note(_ name: String, at place: Mark?) -> Bool {
         if let first = names[name] {
             let line = first.map { " at line \($0.line)" } ?? ""
             issues.add(at: place, "the name '\(name)' is already taken by the emulator\(line)", allowed: "each emulator of a guest has a name of its own")
-            return nil
+            return false
         }
         names[name] = place
-        return name
+        return true
     }
 
-    private func readProgram(_ fields: Fields) -> String? {
+    /// - Parameter fallback: the program that is meant without the key; nil: the key must be there.
+    func readProgram(_ fields: Fields, default fallback: String? = nil) -> String? {
         let field = ProgramField(programs: programs, issues: issues)
         guard fields.has("program") else {
+            if let fallback { return field.check(fallback, key: "program", at: fields.mark) }
             issues.add(at: fields.mark, "an emulator without 'program'", allowed: "'program' is \(field.allowed)")
             return nil
         }
@@ -70,7 +74,7 @@ final class EmulatorReader {
         return field.check(text, key: "program", at: fields.mark(of: "program"))
     }
 
-    private func readArguments(_ fields: Fields) -> [String] {
+    func readArguments(_ fields: Fields) -> [String] {
         let arguments = fields.texts("arguments", allowed: "a list of texts, as in [\"--level\", \"2\"]").map(\.text)
         guard arguments.count <= Self.mostArguments else {
             issues.add(at: fields.mark(of: "arguments"), "there are \(arguments.count) arguments", allowed: "at most \(Self.mostArguments)")
@@ -79,7 +83,7 @@ final class EmulatorReader {
         return arguments
     }
 
-    private func readOptions(_ fields: Fields) -> [String: String] {
+    func readOptions(_ fields: Fields) -> [String: String] {
         guard let node = fields.node("options"), !Fields.isNothing(node) else { return [:] }
         let allowed = "names with one text or number each, as in {ports: 0x500}"
         guard case .mapping(let mapping) = node else {
@@ -104,7 +108,7 @@ final class EmulatorReader {
         return options
     }
 
-    private func readSlot(_ fields: Fields, name: String) -> String? {
+    func readSlot(_ fields: Fields, name: String) -> String? {
         let allowed = "a place on the guest's bus 0, in hexadecimal as lspci writes it: \"00:05.0\", or \"5\" for device 5"
         guard let slot = fields.value("pci-slot", allowed: allowed, { text in Quantities.slot(text).map { (text, $0) } }) else { return nil }
         if let other = slots[slot.1] {
@@ -115,7 +119,7 @@ final class EmulatorReader {
         return slot.0
     }
 
-    private func readInterpositions(_ fields: Fields) -> [String] {
+    func readInterpositions(_ fields: Fields) -> [String] {
         let allowed = "a list of ranges such as \"ports 0x10-0x1f\", \"mmio 0xa0000-0xbffff\" or \"pci 00:03.0\""
         return fields.texts("interpose", allowed: allowed).compactMap { entry in
             if let range = RangeText.parse(entry.text) {
@@ -132,14 +136,25 @@ final class EmulatorReader {
 
     /// Whoever becomes another user also leaves the group: its own one, or the one of the same number when the machine
     /// does not know the user.
-    private func readAccount(_ fields: Fields, into result: inout EmulatorSpecification) {
+    func readAccount(_ fields: Fields) -> (uid: UInt32?, gid: UInt32?) {
+        var result: (uid: UInt32?, gid: UInt32?) = (nil, nil)
         if let user = fields.value("user", allowed: "a user of this machine, or a number from 0 to \(Accounts.highest)", { Accounts.user($0) }) {
-            result.uid = user.uid
-            result.gid = user.gid ?? user.uid
+            result = (user.uid, user.gid ?? user.uid)
         }
         if let group = fields.value("group", allowed: "a group of this machine, or a number from 0 to \(Accounts.highest)", { Accounts.group($0) }) {
             result.gid = group
         }
+        return result
+    }
+
+    func readTime(_ fields: Fields) -> Int? {
+        fields.value(
+            "ready-within", allowed: "a time from 1ms to 60s, written as 500ms or 5s",
+            { Quantities.milliseconds($0).flatMap { (1...60_000).contains($0) ? $0 : nil } })
+    }
+
+    func readRestart(_ fields: Fields) -> RestartPolicy? {
+        fields.value("restart", allowed: "one of \(Wording.list(RestartPolicy.allCases.map(\.rawValue)))") { RestartPolicy(rawValue: $0) }
     }
 }
 

@@ -18,6 +18,24 @@ enum Quantities {
         return nil
     }
 
+    /// "yes" or "no", and what else YAML has for them; nil for anything else.
+    static func flag(_ text: String) -> Bool? {
+        switch text.lowercased() {
+        case "yes", "on", "true": true
+        case "no", "off", "false": false
+        default: nil
+        }
+    }
+
+    /// "1024x768", in pixels; nil for anything else and for sizes that no screen has.
+    static func mode(_ text: String) -> (width: Int, height: Int)? {
+        let parts = text.split(separator: "x", omittingEmptySubsequences: false)
+        guard parts.count == 2, let width = decimal(parts[0]), let height = decimal(parts[1]), (64...8192).contains(width),
+            (64...8192).contains(height)
+        else { return nil }
+        return (width, height)
+    }
+
     /// Decimal digits only: no sign, no space.
     static func decimal(_ text: some StringProtocol) -> Int? {
         guard !text.isEmpty, text.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }

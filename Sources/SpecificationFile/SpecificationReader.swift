@@ -9,9 +9,9 @@ public struct SpecificationReader: Sendable {
     /// Emulators that one guest may have.
     static let mostEmulators = 64
 
-    private static let guestKeys = ["demux", "qemu", "local", "emulators"]
-    private static let localKeys = ["vcpus", "memory", "program"]
-    private static let localPrograms = ["idle", "demo"]
+    private static let guestKeys = ["demux", "qemu", "local", "display", "vnc", "emulators"]
+    private static let localKeys = ["vcpus", "memory", "program", "engine", "firmware"]
+    private static let localPrograms = ["idle", "demo", "display-demo"]
 
     let programs: ProgramFinder
 
@@ -74,7 +74,10 @@ public struct SpecificationReader: Sendable {
             checkVersion(fields)
             if let qemu = readQEMU(fields) { specification.qemu = qemu }
             if let node = fields.node("local") { specification.local = readLocal(node, issues) }
-            specification.emulators = readEmulators(fields)
+            let reader = EmulatorReader(programs: programs, issues: issues)
+            if let node = fields.node("display") { specification.display = reader.readDisplay(node) }
+            if let node = fields.node("vnc") { specification.vnc = reader.readVNC(node) }
+            specification.emulators = readEmulators(fields, reader)
         }
         try issues.check()
         return specification
@@ -149,10 +152,17 @@ public struct SpecificationReader: Sendable {
         if let program = fields.value("program", allowed: "one of \(Wording.list(Self.localPrograms))", { Self.localPrograms.contains($0) ? $0 : nil }) {
             local.program = program
         }
+        let engines = LocalGuest.Engine.allCases.map(\.rawValue)
+        if let engine = fields.value("engine", allowed: "one of \(Wording.list(engines))", { LocalGuest.Engine(rawValue: $0) }) { local.engine = engine }
+        if let firmware = fields.value("firmware", allowed: "an absolute path of a ROM of 64 or 128 KiB", { $0.hasPrefix("/") ? $0 : nil }) {
+            local.firmware = firmware
+        } else if local.engine == .kvm, !fields.has("firmware") {
+            issues.add(at: fields.mark, "'engine' is 'kvm', and there is no 'firmware' for it to run", allowed: "an absolute path of a ROM of 64 or 128 KiB")
+        }
         return local
     }
 
-    private func readEmulators(_ fields: Fields) -> [EmulatorSpecification] {
+    private func readEmulators(_ fields: Fields, _ reader: EmulatorReader) -> [EmulatorSpecification] {
         guard let node = fields.node("emulators"), !Fields.isNothing(node) else { return [] }
         let issues = fields.issues
         guard case .sequence(let entries) = node else {
@@ -165,7 +175,6 @@ public struct SpecificationReader: Sendable {
             issues.add(at: node.mark, "there are \(entries.count) emulators", allowed: "a guest can have \(Self.mostEmulators)")
             return []
         }
-        let reader = EmulatorReader(programs: programs, issues: issues)
         return entries.compactMap { reader.read($0) }
     }
 }

@@ -20,7 +20,7 @@ public struct DeviceModelArguments: Equatable, Sendable {
     public let isProbe: Bool
 
     /// All options, ours taken out.
-    let line: QEMUCommandLine
+    private(set) var line: QEMUCommandLine
 
     /// The monitor's name in libxl's arguments, and the name of the one that Demux adds for itself.
     static let libxlMonitor = "libxl-cmd"
@@ -63,6 +63,16 @@ public struct DeviceModelArguments: Equatable, Sendable {
                 "-chardev …,id=\(Self.demuxMonitor)", reason: "this name is kept for Demux's own monitor",
                 remedy: "choose another id in device_model_args")
         }
+    }
+
+    /// The arguments for a QEMU whose screen is shown as the plan says: with a display of ours, QEMU's graphics card and its ways to show it
+    /// are gone, and every other PCI device is pinned where it would have been beside the card.
+    /// - Throws: ArgumentError when a device cannot be kept at its place.
+    public func adapted(to plan: DisplayPlan) throws(ArgumentError) -> DeviceModelArguments {
+        guard case .ours(let ours) = plan else { return self }
+        var adapted = self
+        adapted.line.options = try optionsWithoutCard(ours)
+        return adapted
     }
 
     /// Everything but Demux's own settings, as it came: what a probe is passed on with.

@@ -30,28 +30,8 @@ extension DeviceModelArguments {
         public let isReadOnly: Bool
     }
 
-    /// What `-vnc` asks for.
-    public struct VNC: Equatable, Sendable {
-        /// The host to listen at: "127.0.0.1", "[::1]"; a UNIX socket's path when `isSocket`.
-        public let host: String
-        public let isSocket: Bool
-        /// The display: port 5900 and this many on.
-        public let display: Int
-        /// How many displays further on may be taken instead when that one is in use (`to=99`).
-        public let furthest: Int
-        public let hasPassword: Bool
-    }
-
     /// The cards, first one first.
-    public var graphics: [Graphics] {
-        line.options.compactMap { option in
-            guard option.name == "device" || option.name == "vga" else { return nil }
-            let list = option.list
-            guard let name = list.value(of: option.name == "device" ? "driver" : "type", first: true) else { return nil }
-            if option.name == "device" ? !PCIDeviceTypes.isGraphics(name) : name == "none" { return nil }
-            return Graphics(device: name, memoryMiB: list["vgamem_mb"].flatMap { Int($0) })
-        }
-    }
+    public var graphics: [Graphics] { line.options.compactMap(Graphics.init) }
 
     /// The emulated network cards, in their order.
     public var nics: [NIC] {
@@ -71,18 +51,15 @@ extension DeviceModelArguments {
                 index: list["index"].flatMap { Int($0) }, isReadOnly: list["readonly"] == "on")
         }
     }
+}
 
-    /// The VNC display; nil when there is none (libxl then says `-vnc none`).
-    public var vnc: VNC? {
-        guard let list = line.value("vnc").map(OptionList.init(parsing:)), let place = list.value(of: "vnc", first: true), place != "none"
-        else { return nil }
-        let furthest = list["to"].flatMap { Int($0) } ?? 0
-        // `password` alone is the older form of `password=on`.
-        let password = list["password"] == "on" || list.parts.dropFirst().contains { $0.key == nil && $0.value == "password" }
-        if place.hasPrefix("unix:") {
-            return VNC(host: String(place.dropFirst(5)), isSocket: true, display: 0, furthest: 0, hasPassword: password)
-        }
-        guard let colon = place.lastIndex(of: ":"), let display = Int(place[place.index(after: colon)...]) else { return nil }
-        return VNC(host: String(place[..<colon]), isSocket: false, display: display, furthest: furthest, hasPassword: password)
+extension DeviceModelArguments.Graphics {
+    /// Nil when the option is no graphics card.
+    init?(_ option: QEMUCommandLine.Option) {
+        guard option.name == "device" || option.name == "vga" else { return nil }
+        let list = option.list
+        guard let name = list.value(of: option.name == "device" ? "driver" : "type", first: true) else { return nil }
+        if option.name == "device" ? !PCIDeviceTypes.isGraphics(name) : name == "none" { return nil }
+        self.init(device: name, memoryMiB: list["vgamem_mb"].flatMap { Int($0) })
     }
 }

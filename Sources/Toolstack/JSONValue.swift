@@ -15,6 +15,11 @@ public enum JSONValue: Equatable, Sendable {
         if case .object(let members) = self { members[key] } else { nil }
     }
 
+    /// An object with these members too; another value as it is.
+    func merging(_ more: [String: JSONValue]) -> JSONValue {
+        if case .object(let members) = self { .object(members.merging(more) { _, new in new }) } else { self }
+    }
+
     public var text: String? { if case .string(let text) = self { text } else { nil } }
     public var integer: Int64? { if case .integer(let value) = self { value } else { nil } }
     public var bool: Bool? { if case .bool(let value) = self { value } else { nil } }

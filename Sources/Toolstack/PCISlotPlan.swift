@@ -14,6 +14,8 @@ public struct PCISlotPlan: Equatable, Sendable {
         public let name: String
         /// The id it has in QEMU; empty for those without.
         public let id: String
+        /// The option of the command line that makes it; nil for what the machine has of its own accord.
+        let option: Int?
     }
 
     /// In the order in which QEMU makes them.
@@ -33,22 +35,22 @@ public struct PCISlotPlan: Equatable, Sendable {
         place("PIIX3 ISA bridge", device: 1)
         // -vga, then -net nic and -nic, belong to the machine itself and come before every -device.
         if let vga = line.value("vga").map(OptionList.init(parsing:))?.value(of: "type", first: true), vga != "none" {
-            place("\(vga) graphics", device: nil)
+            place("\(vga) graphics", device: nil, option: line.options.lastIndex { $0.name == "vga" })
         } else if !line.has("vga"), !line.has("nodefaults"), !arguments.hasGraphicsDevice {
             place("default graphics", device: nil)
         }
-        for model in Self.machineNICs(line) { place(model, device: nil) }
+        for (option, model, device) in Self.machineNICs(line) { place(model, device: device, option: option) }
         place("PIIX3 IDE controller", device: 1, function: 1)
         if line.has("usb") || line.machineProperty("usb") == "on" { place("PIIX3 USB controller", device: 1, function: 2) }
         if !line.has("no-acpi"), line.machineProperty("acpi") != "off" { place("PIIX4 power management", device: 1, function: 3) }
         if arguments.machine.hasPlatformDevice { place("xen-platform", device: nil) }
         if line.machineProperty("igd-passthru") == "on" { place("ISA bridge for a passed-through Intel GPU", device: 0x1f) }
 
-        for option in line.options where option.name == "device" { add(option) }
-        for option in line.options where option.name == "virtfs" { place("virtio-9p", device: nil) }
+        for index in line.options.indices where line.options[index].name == "device" { add(line.options[index], index) }
+        for index in line.options.indices where line.options[index].name == "virtfs" { place("virtio-9p", device: nil, option: index) }
         // QEMU turns these into -device at the end of the list.
-        for option in line.options where option.name == "drive" && option.list["if"] == "virtio" {
-            place("virtio-blk", device: nil)
+        for index in line.options.indices where line.options[index].name == "drive" && line.options[index].list["if"] == "virtio" {
+            place("virtio-blk", device: nil, option: index)
         }
     }
 
@@ -59,7 +61,7 @@ public struct PCISlotPlan: Equatable, Sendable {
         return (functions.filter { !actual.contains($0.address) }, found.filter { $0.address.bus == 0 && !planned.contains($0.address) })
     }
 
-    private mutating func add(_ option: QEMUCommandLine.Option) {
+    private mutating func add(_ option: QEMUCommandLine.Option, _ index: Int) {
         let list = option.list
         guard let type = list.value(of: "driver", first: true), !type.hasPrefix("{") else {
             uncertain.append(option.tokens.joined(separator: " "))
@@ -76,24 +78,24 @@ public struct PCISlotPlan: Equatable, Sendable {
         // Behind another bridge it is not on bus 0, where the guest's emulators are.
         if let bus = list["bus"], bus != "pci.0", bus != "pci" { return }
         guard let text = list["addr"] else {
-            place(type, device: nil, id: list["id"] ?? "")
+            place(type, device: nil, id: list["id"] ?? "", option: index)
             return
         }
         guard let (device, function) = Self.address(text) else {
             uncertain.append(option.tokens.joined(separator: " "))
             return
         }
-        place(type, device: device, function: function, id: list["id"] ?? "")
+        place(type, device: device, function: function, id: list["id"] ?? "", option: index)
     }
 
     /// At a given place, or at the first slot that QEMU would find free.
-    private mutating func place(_ name: String, device: UInt8?, function: UInt8 = 0, id: String = "") {
+    private mutating func place(_ name: String, device: UInt8?, function: UInt8 = 0, id: String = "", option: Int? = nil) {
         let free = device ?? (0..<32).first { slot in !functions.contains { $0.address.device == slot && $0.address.function == 0 } }
         guard let free, let address = PCIAddress(device: free, function: function) else {
             uncertain.append("\(name): all 32 slots are taken")
             return
         }
-        functions.append(Function(address: address, name: name, id: id))
+        functions.append(Function(address: address, name: name, id: id, option: option))
     }
 
     /// Reads `addr=`: "5", "0x1d", "1d.7", "0x1d.0x7", in hexadecimal with or without 0x (hw/core/qdev-properties-system.c).
@@ -108,14 +110,16 @@ public struct PCISlotPlan: Equatable, Sendable {
         return (device, function)
     }
 
-    /// The PCI cards that `-net nic` and `-nic` make.
-    private static func machineNICs(_ line: QEMUCommandLine) -> [String] {
-        line.options.compactMap { option in
+    /// The PCI cards that `-net nic` and `-nic` make: their option, their model, and the place that `-net nic,addr=` gives.
+    private static func machineNICs(_ line: QEMUCommandLine) -> [(option: Int, model: String, device: UInt8?)] {
+        line.options.indices.compactMap { index in
+            let option = line.options[index]
             let list = option.list
             guard let kind = list.value(of: "type", first: true) else { return nil }
             guard option.name == "net" && kind == "nic" || option.name == "nic" && kind != "none" else { return nil }
             let model = list["model"] ?? "e1000"
-            return PCIDeviceTypes.kind(of: model) == .pci || model == "virtio" ? model : nil
+            guard PCIDeviceTypes.kind(of: model) == .pci || model == "virtio" else { return nil }
+            return (index, model, option.name == "net" ? list["addr"].flatMap(address)?.device : nil)
         }
     }
 }

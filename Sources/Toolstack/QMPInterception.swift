@@ -22,6 +22,14 @@ struct QMPInterception {
     private var answers: [Answer] = []
     /// An object of QEMU's has ended, its line not yet: a message is cut off at the line's end.
     private var awaitsLineEnd = false
+    /// The command in `pending` is whole, and its verdict still to come.
+    private(set) var waiting: QMPDeferral?
+    /// What the client sent after that command.
+    private var leftover: (bytes: [UInt8], bag: DescriptorBag)?
+    /// Who wants a reply of QEMU's, by its number.
+    private var watchers: [(reply: UInt64, take: QMPWatch)] = []
+    /// Replies that somebody wants, to be handed over outside of this value.
+    private var due: [() -> Bool] = []
 
     init(connection: Int, decide: @escaping (QMPCommand) -> QMPVerdict) {
         self.connection = connection
@@ -32,7 +40,10 @@ struct QMPInterception {
     private(set) var answersHeld = 0
 
     /// Bytes of a command kept back.
-    var held: Int { pending.count }
+    var held: Int { pending.count + (leftover?.bytes.count ?? 0) }
+
+    /// Whether nothing more is to be read from the client for now.
+    var isWaiting: Bool { waiting != nil }
 
     /// Sorts what the client sent.
     mutating func clientSent(
@@ -61,16 +72,14 @@ struct QMPInterception {
             }
             take(position..<item.end, into: &pending)
             position = item.end
-            let command = item.bytes.flatMap(JSONValue.init(parsing:)).flatMap { QMPCommand($0, connection: connection) }
+            let command = item.bytes.flatMap(JSONValue.init(parsing:)).flatMap {
+                QMPCommand($0, connection: connection, descriptors: pending.descriptors)
+            }
             if let command { observe(command) }
-            if let command, case .answer(let answer) = decide(command) {
-                pending.removeAll()
-                answers.append(Answer(bytes: answer, after: passed))
-                answersHeld += answer.count
-                if !replies.isInside, !awaitsLineEnd { deliver(to: &down) }
-            } else {
-                passed &+= 1
-                pending.move(to: &up)
+            guard apply(command.map(decide) ?? .pass, to: &up, replies: &down) else {
+                leftover = (Array(bytes[item.end...]), owner >= item.end ? bag : DescriptorBag())
+                commands = QMPScanner(limit: QMPFacade.commandLimit)
+                return
             }
         }
         if commands.isInside, let start = commands.openStart {
@@ -81,6 +90,57 @@ struct QMPInterception {
             take(position..<bytes.count, into: &pending)
         }
         if !commands.isInside || commands.isOverLimit { pending.move(to: &up) }
+    }
+
+    /// Does what was decided with the command in `pending`; false when that has to wait.
+    private mutating func apply(_ verdict: QMPVerdict, to up: inout RelayBuffer, replies down: inout RelayBuffer) -> Bool {
+        switch verdict {
+        case .pass:
+            passed &+= 1
+            pending.move(to: &up)
+        case .watch(let take):
+            watchers.append((passed, take))
+            passed &+= 1
+            pending.move(to: &up)
+        case .replace(let bytes, let take):
+            if let take { watchers.append((passed, take)) }
+            passed &+= 1
+            up.append(bytes[...], descriptors: pending.takeDescriptors())
+            pending.removeAll()
+        case .answer(let answer):
+            pending.removeAll()
+            answers.append(Answer(bytes: answer, after: passed))
+            answersHeld += answer.count
+            if !replies.isInside, !awaitsLineEnd { deliver(to: &down) }
+        case .later(let deferral):
+            if let verdict = deferral.verdict { return apply(verdict, to: &up, replies: &down) }
+            waiting = deferral
+            return false
+        }
+        return true
+    }
+
+    /// Goes on once what `waiting` waited for is known.
+    mutating func resume(to up: inout RelayBuffer, replies down: inout RelayBuffer, observe: (QMPCommand) -> Void) {
+        guard let verdict = waiting?.verdict else { return }
+        waiting = nil
+        guard apply(verdict, to: &up, replies: &down), let rest = leftover else { return }
+        leftover = nil
+        clientSent(rest.bytes, rest.bag, to: &up, replies: &down, observe: observe)
+    }
+
+    /// Hands over replies that somebody wants and that have come; to be called when this value is not being changed, and before they go on.
+    mutating func takeDue() -> [() -> Bool] {
+        defer { due = [] }
+        return due
+    }
+
+    /// The connection ends: those who still wait for a reply, to be told so.
+    mutating func abandon() -> [() -> Bool] {
+        let lost = watchers.map { watcher in { watcher.take(.null) } }
+        watchers = []
+        waiting = nil
+        return takeDue() + lost
     }
 
     /// Lets go of what is kept back: the client has ended in the middle of a command.
@@ -118,7 +178,13 @@ struct QMPInterception {
 
     private mutating func count(_ item: QMPScanner.Item) {
         awaitsLineEnd = true
-        if Self.isReply(item) { replied &+= 1 }
+        guard Self.isReply(item) else { return }
+        if let first = watchers.first, first.reply == replied {
+            watchers.removeFirst()
+            let reply = item.bytes.flatMap(JSONValue.init(parsing:)) ?? .null
+            due.append { first.take(reply) }
+        }
+        replied &+= 1
     }
 
     /// Adds the answers that are due; only between two messages of QEMU's.

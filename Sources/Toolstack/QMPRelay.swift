@@ -63,6 +63,8 @@ final class QMPRelay {
         down.removeAll()
         let hadQEMU = server != nil && !serverEnded
         server = nil
+        let lost = interception?.abandon() ?? []
+        if !lost.isEmpty { loop.soon { for tell in lost { _ = tell() } } }
         // The client sees the end now, even if somebody still holds this object.
         _ = shutdown(client.raw, CInt(SHUT_RDWR))
         if hadQEMU { freed(self) }
@@ -82,7 +84,7 @@ final class QMPRelay {
     /// Whether there is room for more of what the client sends; answers to it take room on the way back.
     private var wantsClient: Bool {
         guard !clientEnded, let interception else { return !clientEnded && up.count < Self.bufferLimit }
-        return up.count + interception.held < Self.bufferLimit && down.count + interception.answersHeld < Self.bufferLimit
+        return !interception.isWaiting && up.count + interception.held < Self.bufferLimit && down.count + interception.answersHeld < Self.bufferLimit
     }
 
     private func readClient() {
@@ -94,6 +96,7 @@ final class QMPRelay {
             if serverDeaf || serverEnded { return }
             if interception != nil {
                 interception?.clientSent(bytes, bag, to: &up, replies: &down) { hooks.observe?($0) }
+                awaitVerdict()
             } else {
                 up.append(bytes[...], descriptors: bag)
                 // What is observed has not gone to QEMU yet: the bytes leave in `settle`.
@@ -114,16 +117,31 @@ final class QMPRelay {
             if clientDeaf { return }
             if interception != nil {
                 interception?.serverSent(bytes, bag, to: &down)
+                for tell in interception?.takeDue() ?? [] where !tell() { return close() }
             } else {
                 down.append(bytes[...], descriptors: bag)
             }
         }
     }
 
+    /// Goes on when the verdict comes that a command waits for.
+    private func awaitVerdict() {
+        // Not from within the call that settles it, which may be one of this relay's own.
+        interception?.waiting?.settled = { [weak self, loop] in loop.soon { self?.resume() } }
+    }
+
+    private func resume() {
+        guard !finished else { return }
+        interception?.resume(to: &up, replies: &down) { hooks.observe?($0) }
+        awaitVerdict()
+        settle()
+    }
+
     /// Sends what can be sent, passes ends on, and watches for what is wanted next.
     private func settle() {
         guard !finished, let raw = server?.raw else { return }
-        if clientEnded { interception?.giveUp(to: &up) }
+        let waits = interception?.isWaiting ?? false
+        if clientEnded, !waits { interception?.giveUp(to: &up) }
         if !up.isEmpty, up.send(to: raw) == .broken {
             serverDeaf = true
             up.removeAll()
@@ -145,7 +163,7 @@ final class QMPRelay {
             watch(client.raw, .writable) { [weak self] _ in self?.lastReplies() }
             return
         }
-        if clientEnded, up.isEmpty, !serverDeaf {
+        if clientEnded, !waits, up.isEmpty, !serverDeaf {
             MonitorConnection.endWriting(raw)
             serverDeaf = true
             // Nobody is left to read replies: there is no need to wait until QEMU has seen the end.

@@ -41,6 +41,19 @@ struct RelayBuffer {
         count = 0
     }
 
+    /// The numbers of the descriptors that wait; they stay owned by the buffer.
+    var descriptors: [CInt] { segments.flatMap { $0.descriptors?.raw ?? [] } }
+
+    /// Takes out the descriptors that wait, in their order.
+    mutating func takeDescriptors() -> DescriptorBag {
+        let all = DescriptorBag()
+        for index in segments.indices {
+            while let one = segments[index].descriptors?.take() { all.add(one) }
+            segments[index].descriptors = nil
+        }
+        return all
+    }
+
     /// Moves everything to the end of another one.
     mutating func move(to other: inout RelayBuffer) {
         for segment in segments { other.append(segment.bytes[segment.sent...], descriptors: segment.descriptors) }

@@ -55,4 +55,22 @@ final class XenGuest: DirectGuest {
     func injectMSI(address: UInt64, data: UInt32) throws(HostError) { try handles.injectMSI(address: address, data: data) }
     func setDirtyLogging(_ on: Bool) { pages.dirtyLogging = on }
     func markModified(_ first: GFN, count: Int) throws(HostError) { try handles.markModified(first, count: count) }
+
+    // MARK: regions
+
+    func mapRegion(first: GFN, pages: Int) throws(HostError) -> RegionMemory { try handles.mapRegion(first: first, pages: pages) }
+
+    func relocate(from source: GFN, to target: GFN, pages: Int) throws(HostError) {
+        // What is cached of the guest's memory is by frame.
+        self.pages.invalidate()
+        try handles.relocate(from: source, to: target, pages: pages)
+    }
+
+    func framesPresent(first: GFN, pages: Int, stride: Int) -> Int { handles.framesPresent(first: first, pages: pages, stride: stride) }
+
+    func dirtyPages(first: GFN, pages: Int, into bitmap: UnsafeMutablePointer<UInt64>) throws(HostError) {
+        try handles.dirtyPages(first: first, pages: pages, into: bitmap)
+    }
+
+    func stopDirtyTracking() throws(HostError) { try handles.stopDirtyTracking() }
 }

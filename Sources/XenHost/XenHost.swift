@@ -11,6 +11,9 @@ public final class XenHost: Host {
     /// does enabling a server publish its event channels; so they are mapped at once and kept.
     private var pages: [ServerID: ServerPages] = [:]
     private var memory: XenGuestMemory?
+    /// Guest memory of devices, by number, and the next number.
+    var regions: [Int: HostRegion] = [:]
+    var nextRegion = 1
 
     /// Opens the handles and makes sure that the guest is there.
     /// - Throws: `notPermitted` without root, `noSuchDomain`, `invalid` for a guest that is not an HVM one.

@@ -9,6 +9,7 @@ import LocalHost
 struct DemoScript {
     private let vcpu: LocalVCPU
     private let index: Int
+    private let isSilent: Bool
     /// Requests made. A string instruction whose buffer and window lie within one page each is one request, as on Xen.
     private(set) var accesses = 0
     /// Values compared.
@@ -42,9 +43,11 @@ struct DemoScript {
         let description: String
     }
 
-    init(vcpu: LocalVCPU, index: Int) {
+    /// - Parameter isSilent: it prints nothing: the firmware of another vCPU prints to both debug ports.
+    init(vcpu: LocalVCPU, index: Int, isSilent: Bool = false) {
         self.vcpu = vcpu
         self.index = index
+        self.isSilent = isSilent
     }
 
     /// Runs until told to stop; gives what was wrong, nil when nothing was.
@@ -118,7 +121,7 @@ struct DemoScript {
 
     /// What firmware prints while there is no other way: a byte at a time to one of Debug's ports.
     private mutating func say(_ text: String) throws {
-        guard Place.debug.indices.contains(index) else { return }
+        guard !isSilent, Place.debug.indices.contains(index) else { return }
         let port = Place.debug[index]
         for byte in text.utf8 { try write(port: port, size: 1, UInt64(byte)) }
         try compare(read(port: port, size: 1), 0xe9, "Debug's port \(Hex.string(port))")

@@ -37,8 +37,13 @@ final class DeviceModelProcess {
             throw SystemError(
                 "start", "QEMU (\(specification.qemu))", code: errno, remedy: "install qemu-system-xen, or name another program as 'qemu' in \(specification.source)")
         }
+        // Before anything is made: QEMU without its card, everything else of it where it was.
+        let screen = try ScreenPlan(parsed, specification)
+        let note = screen.note(asked: specification)
+        specification = screen.specification
         let process = try DeviceModelProcess(
-            arguments: parsed, domain: domain, specification: specification, inherited: inherited, limits: limits, logger: logger)
+            arguments: try parsed.adapted(to: screen.plan), domain: domain, specification: specification, inherited: inherited, limits: limits, logger: logger)
+        if let note { process.note(.info, note) }
         try process.start()
         try process.loop.run()
         return process.status
@@ -64,6 +69,7 @@ final class DeviceModelProcess {
     private let signals: SignalDescriptor
     private let folder: String
     private let plan: PCISlotPlan
+    private let desk: MonitorDesk
     private var facade: QMPFacade?
     private var monitor: QMPClient?
     private var qemu: ChildProcess?
@@ -90,6 +96,7 @@ final class DeviceModelProcess {
             settings: Coordinator.Settings(
                 guestName: arguments.guestName, hostKind: "xen", directory: folder, restrictedTo: user.map { (uid: $0.uid, gid: $0.gid) }),
             logger: logger)
+        desk = MonitorDesk(coordinator: coordinator, hasExporter: specification.vnc != nil)
         plan = PCISlotPlan(arguments)
         store = try XenStoreWatcher(loop: loop, domain: domain)
     }
@@ -113,9 +120,11 @@ final class DeviceModelProcess {
             let facade = try QMPFacade(loop: loop, at: listener, qemu: folder + "/qemu-libxl.qmp")
             facade.hold()
             facade.observe = { [unowned self] in self.seen($0) }
+            facade.decide = { [desk] in desk.decide($0) }
             facade.trouble = { [unowned self] in self.note(.warning, "\($0)") }
             self.facade = facade
         }
+        if let incoming = arguments.incoming { try MonitorDesk.restore(from: incoming, into: coordinator) }
         coordinator.startEmulators { [unowned self] reasons in
             if let reasons { return self.fail(reasons) }
             do { try self.startQEMU() } catch { self.fail(["\(error)"]) }
@@ -181,8 +190,20 @@ final class DeviceModelProcess {
             note(.debug, "QEMU's slots differ from the plan: \(differences)")
         }
         confirmed = true
+        desk.note(found)
+        desk.slotsChanged = { [unowned self] in self.askSlotsAgain() }
+        if let monitor { desk.startInput(monitor) }
         updateStatus("running", slots: found.map { QEMUStatus.Slot(address: "\($0.address)", what: $0.id.isEmpty ? "class \(Hex.string($0.classCode))" : $0.id) })
         facade?.open()
+    }
+
+    /// A device was plugged in.
+    private func askSlotsAgain() {
+        monitor?.queryPCI { [unowned self] reply in
+            guard case .success(let found) = reply else { return }
+            self.desk.note(found)
+            for function in found where function.address.bus == 0 { self.coordinator.noteQEMU(.pci(function.address), label: function.id) }
+        }
     }
 
     private func updateStatus(_ state: String, slots: [QEMUStatus.Slot]? = nil) {

@@ -1,10 +1,12 @@
 import Glibc
 import Host
+import LocalCPU
 import LocalHost
 import Platform
+import Specification
 import Synchronization
 
-/// What the vCPUs of a guest without Xen do: there is no CPU yet that would run the guest's own code, so a script makes its accesses.
+/// What the vCPUs of a guest without Xen do: run the guest's own code on KVM, or make the accesses that a script says.
 final class GuestProgram {
     /// What became of the program once every vCPU had ended.
     struct Outcome {
@@ -19,6 +21,13 @@ final class GuestProgram {
         var wasStopped: Bool
     }
 
+    /// What one vCPU came to.
+    private struct Part {
+        var accesses = 0
+        var checked = 0
+        var mistake: String?
+    }
+
     /// What the vCPUs' threads share with the loop's.
     private final class Shared: Sendable {
         /// Looked at between two rounds.
@@ -26,6 +35,13 @@ final class GuestProgram {
         let accesses = Atomic<Int>(0)
         let checked = Atomic<Int>(0)
         let mistakes = Atomic<Int>(0)
+        /// The vCPUs that run the guest's own code.
+        let cpus = Mutex<[KVMCPU]>([])
+
+        func stop() {
+            stopping.store(true, ordering: .relaxed)
+            for cpu in cpus.withLock({ $0 }) { cpu.stop() }
+        }
     }
 
     private let shared = Shared()
@@ -33,21 +49,49 @@ final class GuestProgram {
     private let loop: EventLoop
     private var isStopped = false
 
-    /// Starts a program by its name; nil for the one that does nothing.
-    /// - Parameter ended: called on the loop once every vCPU has ended: by itself, which is a mistake of the devices', or after `stop`.
-    static func start(
-        _ name: String, host: LocalHost, loop: EventLoop, ended: @escaping (Outcome) -> Void
-    ) throws(SystemError) -> GuestProgram? {
-        switch name {
+    /// A program that is ready to start.
+    struct Prepared {
+        fileprivate let first: First?
+        /// How the first vCPU is played, for the log; empty when there is nothing to say.
+        let engine: String
+    }
+
+    /// Who plays the first vCPU of "display-demo".
+    fileprivate enum First {
+        case cpu(KVMCPU)
+        case script
+    }
+
+    /// Makes what a program needs; nil for the one that does nothing. To be called before the first emulator starts, because a real CPU has to be
+    /// there before the memory of devices is.
+    /// - Throws: SystemError when there is no such program, or the engine that it wants cannot be had.
+    static func prepare(_ guest: LocalGuest, host: LocalHost) throws(SystemError) -> Prepared? {
+        switch guest.program {
         case "idle": return nil
-        case "demo": return try GuestProgram(host: host, loop: loop, ended: ended)
+        case "demo": return Prepared(first: nil, engine: "")
+        case "display-demo":
+            let (cpu, engine) = try Self.firstCPU(guest, host)
+            return Prepared(first: cpu.map(First.cpu) ?? .script, engine: engine)
         default:
-            throw SystemError("start", "guest program '\(name)'", reason: "there is none of that name", remedy: "use 'idle' or 'demo'")
+            throw SystemError("start", "guest program '\(guest.program)'", reason: "there is none of that name", remedy: "use 'idle', 'demo' or 'display-demo'")
         }
     }
 
-    private init(host: LocalHost, loop: EventLoop, ended: @escaping (Outcome) -> Void) throws(SystemError) {
+    /// The vCPU that runs the guest's own code; nil when the script is to play it.
+    private static func firstCPU(_ guest: LocalGuest, _ host: LocalHost) throws(SystemError) -> (KVMCPU?, String) {
+        guard guest.engine != .script else { return (nil, "a script plays the guest's first vCPU") }
+        guard let firmware = guest.firmware else { return (nil, "a script plays the guest's first vCPU: the specification names no firmware") }
+        do throws(SystemError) { return (try LocalFirmware.boot(firmware, on: host), "the guest's first vCPU runs its own code on KVM") } catch {
+            guard guest.engine == .auto else { throw error }
+            return (nil, "a script plays the guest's first vCPU: \(error)")
+        }
+    }
+
+    /// Starts a program.
+    /// - Parameter ended: called on the loop once every vCPU has ended: by itself, which is a mistake of the devices', or after `stop`.
+    init(_ prepared: Prepared, host: LocalHost, loop: EventLoop, ended: @escaping (Outcome) -> Void) throws(SystemError) {
         self.loop = loop
+        let first = prepared.first
         let shared = shared
         let (readEnd, writeEnd) = try Files.pipe()
         finished = OwnedDescriptor(adopting: readEnd)
@@ -55,16 +99,26 @@ final class GuestProgram {
         var started = 0
         for index in 0..<count {
             guard let id = VCPUID(index), let vcpu = host.vcpu(id) else { continue }
+            let body: @Sendable () -> Part
+            switch index == 0 ? first : nil {
+            case .cpu(let cpu):
+                shared.cpus.withLock { $0.append(cpu) }
+                body = { Self.run(cpu) }
+            case .script: body = { Self.display(vcpu, shared) }
+            case nil:
+                let isSilent = first != nil
+                body = { Self.check(vcpu, index, isSilent: isSilent, shared) }
+            }
             let runs = Self.spawn {
-                var script = DemoScript(vcpu: vcpu, index: index)
-                if let mistake = script.run(until: { shared.stopping.load(ordering: .relaxed) }) {
+                let part = body()
+                if let mistake = part.mistake {
                     StandardError.line("demux: guest vCPU \(index): \(mistake)")
                     shared.mistakes.add(1, ordering: .relaxed)
                     // One wrong value ends the guest: the others have nothing to add.
-                    shared.stopping.store(true, ordering: .relaxed)
+                    shared.stop()
                 }
-                shared.accesses.add(script.accesses, ordering: .relaxed)
-                shared.checked.add(script.checked, ordering: .relaxed)
+                shared.accesses.add(part.accesses, ordering: .relaxed)
+                shared.checked.add(part.checked, ordering: .relaxed)
                 var byte: UInt8 = 1
                 _ = write(writeEnd, &byte, 1)
             }
@@ -79,15 +133,34 @@ final class GuestProgram {
             close(writeEnd)
             ended(
                 Outcome(
-                    vcpus: started, accesses: shared.accesses.load(ordering: .relaxed), checked: shared.checked.load(ordering: .relaxed),
-                    mistakes: shared.mistakes.load(ordering: .relaxed), wasStopped: self.isStopped))
+                    // Not every access of a display's guest has somebody who serves it, and those that are posted are not answered.
+                    vcpus: started, accesses: first == nil ? shared.accesses.load(ordering: .relaxed) : host.answeredRequests,
+                    checked: shared.checked.load(ordering: .relaxed), mistakes: shared.mistakes.load(ordering: .relaxed), wasStopped: self.isStopped))
         }
+    }
+
+    // MARK: what a vCPU does
+
+    private static func run(_ cpu: KVMCPU) -> Part {
+        let end = cpu.run()
+        return Part(mistake: end == .stopped ? nil : "\(end)")
+    }
+
+    private static func check(_ vcpu: LocalVCPU, _ index: Int, isSilent: Bool, _ shared: Shared) -> Part {
+        var script = DemoScript(vcpu: vcpu, index: index, isSilent: isSilent)
+        let mistake = script.run { shared.stopping.load(ordering: .relaxed) }
+        return Part(accesses: script.accesses, checked: script.checked, mistake: mistake)
+    }
+
+    private static func display(_ vcpu: LocalVCPU, _ shared: Shared) -> Part {
+        var script = DisplayScript(vcpu: vcpu)
+        return Part(mistake: script.run { shared.stopping.load(ordering: .relaxed) })
     }
 
     /// Has the vCPUs end after their present round. One whose access nobody answers ends when the guest is destroyed.
     func stop() {
         isStopped = true
-        shared.stopping.store(true, ordering: .relaxed)
+        shared.stop()
     }
 
     /// Takes no more notice of the vCPUs: `ended` is not called any more.

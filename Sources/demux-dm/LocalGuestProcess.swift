@@ -1,5 +1,6 @@
 import Coordinator
 import ControlProtocol
+import EmulatorProtocol
 import Glibc
 import Host
 import LocalHost
@@ -20,6 +21,7 @@ enum LocalGuestProcess {
         let loop = try EventLoop()
         let host = try LocalHost(
             domain: domain, vcpus: specification.local.vcpus, memoryBytes: UInt64(clamping: specification.local.memoryMiB) << 20)
+        let prepared = try GuestProgram.prepare(specification.local, host: host)
         let base = RunDirectory.base(environment: ChildProcess.currentEnvironment())
         let settings = Coordinator.Settings(
             guestName: "local-\(domain.rawValue)", hostKind: "local",
@@ -53,7 +55,7 @@ enum LocalGuestProcess {
             let served = coordinator.status.emulators.reduce(0) { $0 + ($1.counters[Counter.requests.name] ?? 0) }
             coordinator.logBook.note(
                 outcome.mistakes == 0 ? .info : .error,
-                "the guest's program ended: \(specification.emulators.count) emulators served \(served) of \(outcome.accesses) requests on "
+                "the guest's program ended: \(specification.allEmulators.count) emulators served \(served) of \(outcome.accesses) requests on "
                     + "\(outcome.vcpus) vCPUs, \(outcome.checked) values checked, "
                     + (outcome.mistakes == 0 ? "every one right" : "\(outcome.mistakes) vCPUs met a wrong one"))
             if outcome.mistakes > 0 { status = 1 }
@@ -71,9 +73,11 @@ enum LocalGuestProcess {
         try coordinator.openControl()
         coordinator.startEmulators { reasons in
             guard let reasons else {
-                coordinator.logBook.note(.info, "guest \(settings.guestName) runs: \(specification.emulators.count) emulators serve it")
+                coordinator.logBook.note(.info, "guest \(settings.guestName) runs: \(specification.allEmulators.count) emulators serve it")
                 do {
-                    program = try GuestProgram.start(specification.local.program, host: host, loop: loop, ended: programEnded)
+                    guard let prepared else { return }
+                    if !prepared.engine.isEmpty { coordinator.logBook.note(.info, prepared.engine) }
+                    program = try GuestProgram(prepared, host: host, loop: loop, ended: programEnded)
                 } catch {
                     StandardError.line("demux: \(error)")
                     stop(1)
@@ -100,8 +104,12 @@ enum CheckProcess {
         var quiet = logger
         quiet.logLevel = .critical
         let settings = Coordinator.Settings(guestName: "check", hostKind: "local", directory: "")
+        let wished = specification.vnc?.listen.map(\.description) ?? []
         // On LocalHost none can be direct: whether it could on Xen shows there.
         for index in specification.emulators.indices { specification.emulators[index].mode = nil }
+        specification.display?.mode = nil
+        // The guest itself may run and have its ports.
+        specification.vnc?.listen = [.tcp(host: "127.0.0.1", first: 0, last: 0)]
         let coordinator = try Coordinator(loop: loop, host: host, specification: specification, settings: settings, logger: quiet)
         var status: CInt = 0
         var problems: [String] = []
@@ -119,11 +127,12 @@ enum CheckProcess {
                 for reason in reasons { StandardError.line("demux: \(reason)") }
                 status = 1
             } else {
-                print("\(specification.source): good: \(specification.emulators.count) emulators started and got what they claim")
-                for emulator in coordinator.status.emulators {
+                print("\(specification.source): good: \(specification.allEmulators.count) emulators started and got what they claim")
+                for emulator in coordinator.status.emulators where emulator.mode != AttachMode.exporter.rawValue {
                     let claims = emulator.claims.map { "\($0.range) (\($0.label))" }.joined(separator: ", ")
                     print("  \(emulator.name): \(claims.isEmpty ? "no claims" : claims)")
                 }
+                if let vnc = coordinator.status.vnc { print("  VNC: \(vnc.authentication), listening at \(wished.joined(separator: ", "))") }
                 for problem in problems { print("  note: \(problem)") }
             }
             coordinator.shutDown { loop.stop() }

@@ -1,50 +1,9 @@
-import CLinux
 import ControlProtocol
-import Glibc
 import Platform
-
-/// Why a guest's coordinator could not be asked.
-enum Unreachable: Error, Equatable {
-    /// No socket: no such guest, or one without Demux.
-    case missing
-    /// A socket that nobody listens at: its coordinator ended without removing it.
-    case gone
-    case notPermitted
-    /// It closed the connection instead of answering.
-    case closed
-    /// Its process, when it is known.
-    case noAnswer(pid: Int32?, seconds: Int)
-    case other(String)
-
-    /// What happened and what to do about it.
-    func message(domain: UInt16, base: String) -> String {
-        let socket = RunDirectory.controlSocket(domain: domain, base: base)
-        switch self {
-        case .missing:
-            return "no guest of Demux runs as domain \(domain): there is no \(socket); 'demux list' shows the guests that run, "
-                + "--run-dir looks elsewhere"
-        case .gone:
-            return "the coordinator of domain \(domain) is gone: nobody listens at \(socket); 'xl destroy \(domain)' ends what is left of "
-                + "the guest on Xen, 'demux run' replaces one without Xen"
-        case .notPermitted:
-            return "no permission to ask the coordinator of domain \(domain) (uid \(geteuid()), \(socket)); run it as root, or as the user "
-                + "who started the guest"
-        case .closed:
-            return "the coordinator of domain \(domain) closed the connection without an answer; it answers root and the user who started "
-                + "the guest (this is uid \(geteuid())), and has ended if 'demux list' does not show it"
-        case .noAnswer(let pid, let seconds):
-            let process = pid.map { " (pid \($0))" } ?? ""
-            return "the coordinator of domain \(domain)\(process) did not answer within \(seconds) s; it may be stopped or overloaded: look "
-                + "at it with ps, and at its log (/var/log/xen/qemu-dm-NAME.log on Xen)"
-        case .other(let reason): return reason
-        }
-    }
-}
 
 /// A connection to one guest's coordinator.
 struct ControlClient: ~Copyable {
-    /// How long an ordinary answer may take.
-    static let answerLimit = Duration.seconds(10)
+    static let answerLimit = ControlSocket.answerLimit
 
     let domain: UInt16
     let base: String
@@ -55,7 +14,7 @@ struct ControlClient: ~Copyable {
         self.domain = domain
         self.base = base
         do {
-            socket = try Self.connect(domain: domain, base: base, limit: Self.answerLimit)
+            socket = try ControlSocket.connect(domain: domain, base: base, limit: ControlSocket.answerLimit)
         } catch {
             throw CommandFailure(error.message(domain: domain, base: base))
         }
@@ -69,8 +28,8 @@ struct ControlClient: ~Copyable {
     borrowing func ask(_ request: ControlRequest, limit: Duration = answerLimit) throws -> ControlReply {
         let reply: ControlReply
         do {
-            try Self.send(request, on: socket)
-            reply = try Self.receive(on: socket, limit: limit)
+            try ControlSocket.send(request, on: socket)
+            reply = try ControlSocket.receive(on: socket, limit: limit)
         } catch {
             throw CommandFailure(error.message(domain: domain, base: base))
         }
@@ -88,73 +47,4 @@ struct ControlClient: ~Copyable {
     var unexpected: CommandFailure {
         CommandFailure("the coordinator of domain \(domain) gave an answer to something else; it and this command must be of the same version")
     }
-
-    // MARK: - The steps, which `Survey` also takes
-
-    /// Connects; waits at most `limit` for a coordinator whose queue is full, not at all when nil.
-    static func connect(domain: UInt16, base: String, limit: Duration?) throws(Unreachable) -> MessageSocket {
-        do {
-            let descriptor = try UnixSocket.make(.messages)
-            if let limit {
-                var time = timeval(tv_sec: Int(limit.components.seconds), tv_usec: 0)
-                // Covers connect and send; a failure leaves them waiting, which is no worse than what follows.
-                setsockopt(descriptor.raw, SOL_SOCKET, SO_SNDTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
-            } else {
-                try descriptor.setNonBlocking(true)
-            }
-            if demux_connect_unix(descriptor.raw, RunDirectory.controlSocket(domain: domain, base: base)) == 0 {
-                return MessageSocket(adopting: descriptor)
-            }
-        } catch {
-            throw .other("\(error)")
-        }
-        let code = errno
-        switch code {
-        case ENOENT, ENOTDIR: throw .missing
-        case ECONNREFUSED: throw .gone
-        case EACCES, EPERM: throw .notPermitted
-        case EAGAIN, EINTR: throw .noAnswer(pid: nil, seconds: Int(limit?.components.seconds ?? 0))
-        default:
-            throw .other("\(SystemError("connect to", RunDirectory.controlSocket(domain: domain, base: base), code: code))")
-        }
-    }
-
-    static func send(_ request: ControlRequest, on socket: borrowing MessageSocket) throws(Unreachable) {
-        let bytes = ControlCodec.encode(request)
-        guard bytes.count <= MessageSocket.largestMessage else {
-            throw .other("the request has \(bytes.count) bytes, and the coordinator takes \(MessageSocket.largestMessage); shorten the options")
-        }
-        do {
-            try socket.send(bytes)
-        } catch {
-            switch error.code {
-            case EPIPE, ECONNRESET: throw .closed
-            case EAGAIN: throw .noAnswer(pid: pid(of: socket), seconds: Int(answerLimit.components.seconds))
-            default: throw .other("\(error)")
-            }
-        }
-    }
-
-    static func receive(on socket: borrowing MessageSocket, limit: Duration) throws(Unreachable) -> ControlReply {
-        let end = EventLoop.now() &+ limit.clampedNanoseconds
-        while true {
-            do {
-                switch try socket.receive(wait: false) {
-                case .message(let bytes, _): return try ControlCodec.decode(ControlReply.self, from: bytes)
-                case .closed: throw Unreachable.closed
-                case .nothing: break
-                }
-            } catch let error as Unreachable {
-                throw error
-            } catch {
-                throw .other("\(error)")
-            }
-            let now = EventLoop.now()
-            guard now < end else { throw .noAnswer(pid: pid(of: socket), seconds: Int(limit.components.seconds)) }
-            var waiting = pollfd(fd: socket.descriptor.raw, events: Int16(POLLIN), revents: 0)
-            _ = poll(&waiting, 1, CInt(clamping: (end - now) / 1_000_000 + 1))
-        }
-    }
-
-    private static func pid(of socket: borrowing MessageSocket) -> Int32? { (try? UnixSocket.peer(of: socket.descriptor.raw))?.pid }
 }

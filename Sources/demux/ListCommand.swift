@@ -58,34 +58,3 @@ struct ListCommand: ParsableCommand {
         return table
     }
 }
-
-extension Unreachable {
-    /// For programs.
-    var word: String {
-        switch self {
-        case .missing: "missing"
-        case .gone: "gone"
-        case .notPermitted: "not-permitted"
-        case .closed: "closed"
-        case .noAnswer: "no-answer"
-        case .other: "failed"
-        }
-    }
-
-    /// For a table.
-    var phrase: String {
-        switch self {
-        case .missing: "no socket"
-        case .gone: "gone (stale socket)"
-        case .notPermitted: "no permission"
-        case .closed: "closed the connection"
-        case .noAnswer: "does not answer"
-        case .other(let reason): reason
-        }
-    }
-
-    var pid: Int32? {
-        if case .noAnswer(let pid, _) = self { return pid }
-        return nil
-    }
-}

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ControlProtocol
 import Glibc
 import Host
 import Specification
@@ -23,7 +24,7 @@ struct CheckCommand: ParsableCommand {
         try carryOut {
             let specification = try readSpecification(file)
             if readOnly {
-                Output.line("\(file): well formed; \(specification.emulators.count) emulators")
+                Output.line("\(file): well formed; \(specification.allEmulators.count) emulators" + (specification.vnc == nil ? "" : " and a VNC server"))
                 return
             }
             try CoordinatorLaunch.become(arguments: ["--check"], specification: specification, base: nil)
@@ -84,7 +85,7 @@ struct RunCommand: ParsableCommand {
     /// just starting; it counts as free only when `folderAlone`.
     private static func isFree(_ domain: UInt16, base: String, folderAlone: Bool) -> Bool {
         do {
-            _ = try ControlClient.connect(domain: domain, base: base, limit: nil)
+            _ = try ControlSocket.connect(domain: domain, base: base, limit: nil)
             return false
         } catch {
             return error == .gone || (folderAlone && error == .missing)

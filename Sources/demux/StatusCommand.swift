@@ -50,7 +50,7 @@ struct StatusCommand: ParsableCommand {
 
     static func hasEnded(_ client: borrowing ControlClient) -> Bool {
         do {
-            _ = try ControlClient.connect(domain: client.domain, base: client.base, limit: nil)
+            _ = try ControlSocket.connect(domain: client.domain, base: client.base, limit: nil)
             return false
         } catch {
             return error == .missing || error == .gone

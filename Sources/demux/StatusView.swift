@@ -18,6 +18,8 @@ struct StatusView {
         if let qemu = status.qemu { lines.append("QEMU " + Table.clean("\(qemu.program), pid \(qemu.pid), \(qemu.state)")) }
         lines.append("")
         lines += emulators(style)
+        if let display = status.display { lines += [""] + self.display(display, style) }
+        if let vnc = status.vnc { lines += [""] + self.vnc(vnc, style) }
         let claims = claims(style)
         if !claims.isEmpty { lines += [""] + claims }
         if let slots = slots(style) { lines += [""] + slots }
@@ -44,6 +46,8 @@ struct StatusView {
             .init("EMULATOR"), .init("PID", .right), .init("STATE"), .init("MODE"), .init("SERVER", .right), .init("REQUESTS", .right),
         ]
         if earlier != nil { columns.append(.init("PER SECOND", .right)) }
+        let restarted = status.emulators.contains { ($0.restarts ?? 0) > 0 }
+        if restarted { columns.insert(.init("RESTARTS", .right), at: 3) }
         columns += [.init("PORTS R/W", .right), .init("MMIO R/W", .right), .init("CONFIG R/W", .right)]
         columns += shown.map { .init($0.1, .right) }
         var table = Table(columns)
@@ -53,6 +57,7 @@ struct StatusView {
                 emulator.server.map { "\($0)" } ?? "-", "\(emulator.count(.requests))",
             ]
             if earlier != nil { cells.append(rate(of: emulator)) }
+            if restarted { cells.insert("\(emulator.restarts ?? 0)", at: 3) }
             cells += [
                 "\(emulator.count(.portReads))/\(emulator.count(.portWrites))",
                 "\(emulator.count(.memoryReads))/\(emulator.count(.memoryWrites))",
@@ -72,6 +77,36 @@ struct StatusView {
         else { return "-" }
         let rate = Double(emulator.count(.requests) - before.count(.requests)) / earlier.seconds
         return "\(UInt64(rate.rounded()))"
+    }
+
+    /// The scan-out, and a line for each of its readers.
+    private func display(_ display: DisplayStatus, _ style: Style) -> [String] {
+        var mode = "no mode set yet"
+        if let width = display.width, let height = display.height { mode = "\(width)x\(height)" + (display.isBlank == true ? ", switched off" : "") }
+        let emulator = display.emulator.map { "emulator '\($0)'" } ?? "its emulator was taken away"
+        let heading = Table.clean("display \(mode), \(emulator), \(display.frames ?? 0) updates")
+        guard !display.readers.isEmpty else { return [heading + ", nobody reads it"] }
+        var table = Table([.init("READER", .right), .init("WHO"), .init("VIEWERS", .right), .init("AT MOST", .right)])
+        for reader in display.readers { table.add(["\(reader.number)", reader.name, "\(reader.viewers)", "\(reader.maxRate)/s"]) }
+        return [heading] + table.lines(style: style)
+    }
+
+    /// The exporter, and a line for each viewer.
+    private func vnc(_ vnc: ExporterStatus, _ style: Style) -> [String] {
+        var lines = [
+            Table.clean(
+                "VNC at \(vnc.addresses.isEmpty ? "no address" : vnc.addresses.joined(separator: ", ")), security \(vnc.authentication)"
+                    + (vnc.isClosed ? ", nobody is let in: there is no password that is good now" : ""))
+        ]
+        if !vnc.statistics.isEmpty {
+            lines.append(Table.clean(vnc.statistics.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")))
+        }
+        guard !vnc.clients.isEmpty else { return lines + ["no viewers"] }
+        var table = Table([.init("VIEWER"), .init("SERVICE"), .init("FAMILY"), .init("SECURITY"), .init("WEBSOCKET"), .init("SHARED")])
+        for client in vnc.clients {
+            table.add([client.host, client.service, client.family, client.security, client.websocket ? "yes" : "no", client.shared ? "yes" : "no"])
+        }
+        return lines + table.lines(style: style)
     }
 
     private func claims(_ style: Style) -> [String] {

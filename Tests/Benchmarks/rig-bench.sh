@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# rig-bench.sh STAGE: on real Xen, in the rig, what a guest's port read costs by who serves it, as ratios to QEMU. Times of
-# the rig's software CPU mean nothing by themselves. Its last line says it all in short.
+# rig-bench.sh STAGE: on real Xen, in the rig, what a guest's port read costs by who serves it, as ratios to QEMU; and what the
+# screen costs it, QEMU's VGA against our display. Times of the rig's software CPU mean nothing by themselves. Its last line says it
+# all in short.
 set -euo pipefail
 [ $# = 1 ] || { echo "usage: rig-bench.sh STAGE" >&2; exit 2; }
 STAGE=$(cd "$1" && pwd)
@@ -8,10 +9,11 @@ RIG=$(cd "$(dirname "$0")/../XenRig" && pwd)
 WORK=$(mktemp -d -t demux-bench-rig.XXXXXX)
 trap 'rm -rf "$WORK"' EXIT
 mkdir "$WORK/kit" "$WORK/kit/scenarios"
-"$RIG/guest/mk.sh" "$WORK/kit/guest" timing
-cp "$RIG/bench/timing.sh" "$WORK/kit/scenarios/"
-cp "$RIG/lib-demux.sh" "$RIG/lib-spec.sh" "$RIG/in-dom0.sh" "$WORK/kit/"
-"$RIG/run.sh" -t 900 -o "$WORK/out" -s "$WORK/kit" -S "$STAGE" "bash /share/in-dom0.sh timing" > "$WORK/tap" 2> "$WORK/run.log" || true
+"$RIG/guest/mk.sh" "$WORK/kit/guest" timing scroll
+"$RIG/tools/mk.sh" "$WORK/kit/tools"
+cp "$RIG/bench/timing.sh" "$RIG/bench/display.sh" "$WORK/kit/scenarios/"
+cp "$RIG/lib-demux.sh" "$RIG/lib-spec.sh" "$RIG/lib-display.sh" "$RIG/in-dom0.sh" "$WORK/kit/"
+"$RIG/run.sh" -t 1800 -o "$WORK/out" -s "$WORK/kit" -S "$STAGE" "bash /share/in-dom0.sh timing display" > "$WORK/tap" 2> "$WORK/run.log" || true
 if grep -qE '^(not ok|Bail out)' "$WORK/tap" || ! grep -q '^1\.\.' "$WORK/tap" || [ ! -s "$WORK/out/share/logs/timing.txt" ]; then
   cat "$WORK/tap" "$WORK/run.log"; tail -n 20 "$WORK/out/console.log" || true
   echo "rig: FAILED: see above"; exit 1
@@ -20,5 +22,17 @@ echo "A guest's port read on Xen, by who serves it: cycles of the guest's TSC, a
 echo "the ends of the middle half of the rounds."
 awk 'BEGIN { printf "%-12s %12s %8s %8s %8s\n", "", "cycles", "ratio", "from", "to" }
      { printf "%-12s %12d %8s %8s %8s\n", $1, $2, $3, $4, $5 }' "$WORK/out/share/logs/timing.txt"
-awk '{ ratio[$1] = $3 } END { printf "rig: over QEMU: Scratch %s, the isolated C device %s, nobody %s\n", ratio["scratch"], ratio["c-device"], ratio["unclaimed"] }' \
-  "$WORK/out/share/logs/timing.txt"
+LOGS=$WORK/out/share/logs
+echo "The screen, in 1024 cycles of the guest's TSC, the median: the BIOS scrolls by a line, prints 80 characters, clears the text screen; rep stosl over it;"
+echo "rep stosl over 1024x768x32 without a viewer, with one, and without one again."
+OURS=$LOGS/display-demux.txt
+[ -e "$OURS" ] || { echo "(QEMU's VGA only: demux-display and demux-vnc are not staged)"; : > "$OURS"; }
+awk 'BEGIN { printf "%-18s %14s %14s %12s\n", "", "QEMU", "ours", "QEMU/ours" }
+     FILENAME ~ /display-demux/ { ours[$1] = $2; next }
+     { printf "%-18s %14d %14s %12s\n", $1, $2, $1 in ours ? ours[$1] : "-", ours[$1] ? sprintf("%.2f", $2 / ours[$1]) : "-" }' "$OURS" "$LOGS/display-qemu.txt"
+grep -h -o 'VIEWER.*' "$LOGS"/display-*-viewer.txt | sed "s/^/  a viewer's own count: /"
+awk 'FILENAME ~ /timing.txt$/ { ratio[$1] = $3 } FILENAME ~ /display-qemu/ { qemu[$1] = $2 } FILENAME ~ /display-demux/ { ours[$1] = $2 }
+     END { printf "rig: over QEMU: Scratch %s, the isolated C device %s, nobody %s", ratio["scratch"], ratio["c-device"], ratio["unclaimed"]
+           if (ours["scroll"]) printf "; a BIOS scroll %.1f x as fast, a clear %.1f x; a fill with a viewer has %.2f of its speed (with QEMU %.2f)",
+             qemu["scroll"] / ours["scroll"], qemu["clear"] / ours["clear"], ours["fill-quiet"] / ours["fill-viewer"], qemu["fill-quiet"] / qemu["fill-viewer"]
+           print "" }' "$LOGS/timing.txt" "$LOGS/display-qemu.txt" "$OURS"

@@ -97,4 +97,15 @@ struct LayoutTests {
         #expect(swift.read(.portReads) == 102)
         #expect(swift.read(.memoryReads) == 4)
     }
+
+    @Test("What regions, state and input have in common is the same on both sides")
+    func displays() {
+        #expect(Int(DMX_LARGEST_STATE) == StateGrant.largest)
+        #expect(Int(DMX_MOST_INPUT_EVENTS) == Input.most)
+        #expect(UInt16(DMX_ABSOLUTE_EXTENT) == InputEvent.extent)
+        #expect(dmx_region_bitmap_length(16 << 20) == 4096)
+        #expect(dmx_region_bitmap_length(256 << 20) == 8192)
+        let bits: [UInt8] = [0, 0b100]
+        #expect(bits.withUnsafeBytes { dmx_region_page_is_dirty($0.baseAddress, 10) && !dmx_region_page_is_dirty($0.baseAddress, 11) })
+    }
 }

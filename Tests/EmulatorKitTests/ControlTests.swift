@@ -106,7 +106,7 @@ struct ControlTests {
         guest.coordinator.send(Packet(.vcpu(VCPUChange(vcpu: 999, change: .added)), id: 61))
         guest.coordinator.send(Packet(.dirtyLogging(DirtyLogging(on: true)), id: 62))
         guest.coordinator.send(Packet(.hello(Hello(name: "x", modes: [])), id: 63))
-        guest.coordinator.sendRaw(Array(#"{"type":"surface","id":64}"#.utf8))
+        guest.coordinator.sendRaw(Array(#"{"type":"save","id":64}"#.utf8))
         guest.coordinator.sendRaw(Array(#"{"type":"pause","id":"x"}"#.utf8))
         guest.turn()
         #expect(guest.coordinator.answered(60) == .ok(Reply()))

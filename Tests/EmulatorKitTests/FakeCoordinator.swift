@@ -29,6 +29,48 @@ final class FakeCoordinator: @unchecked Sendable {
     private var nextClaim = 1
     /// Ranges that are refused, as if somebody else had them.
     var refused: [IORange] = []
+    /// The state region that is handed out, and whether it is said to be fresh; nil: none.
+    var state: (memory: SharedBox, fresh: Bool)?
+    /// What hello asked for.
+    private(set) var hello: Hello?
+    /// Regions made, by label: memory, bitmap, doorbell and where they are.
+    private(set) var regions: [String: FakeRegion] = [:]
+    /// Addresses at which no region may be.
+    var refusedPlaces: [UInt64] = []
+    /// Changes the answer to `region`, for a coordinator that lies.
+    var distort: (inout RegionGrant, inout [CInt]) -> Void = { _, _ in }
+
+    /// Shared memory held by reference.
+    final class SharedBox {
+        let memory: SharedMemory
+        private let mapping: Mapping
+        var base: UnsafeMutableRawPointer { mapping.base }
+        init(length: Int) throws {
+            memory = try SharedMemory(name: "box", length: length)
+            mapping = try memory.map(what: "box")
+        }
+    }
+
+    final class FakeRegion {
+        let number: Int
+        let content: SharedBox
+        let bitmap: SharedBox
+        let doorbell: EventFD
+        var place: UInt64?
+        init(number: Int, length: Int) throws {
+            self.number = number
+            content = try SharedBox(length: length)
+            bitmap = try SharedBox(length: ((length / 4096 + 7) / 8 + 4095) & ~4095)
+            doorbell = try EventFD()
+        }
+    }
+
+    /// What a predecessor left: its regions and its state.
+    func inherit(from other: FakeCoordinator) {
+        regions = other.regions
+        state = other.state.map { ($0.memory, false) }
+    }
+
     /// Whether requests are answered when they are read; a test that looks between the two switches it off.
     var answersAtOnce = true
     private(set) var unanswered: [Packet] = []
@@ -89,7 +131,12 @@ final class FakeCoordinator: @unchecked Sendable {
         while case .message(let bytes, _)? = try? socket.receive() {
             guard let packet = try? Packet.decoded(bytes) else { continue }
             received.append(packet)
-            if case .hello = packet.body { sendAttach(packet.id) } else { answer(packet) }
+            if case .hello(let hello) = packet.body {
+                self.hello = hello
+                sendAttach(packet.id)
+            } else {
+                answer(packet)
+            }
             if case .ready = packet.body {
                 send(Packet(.start, id: 1000))
                 break
@@ -102,8 +149,13 @@ final class FakeCoordinator: @unchecked Sendable {
         guard let domain = DomainID(7), let server = ServerID(3) else { return }
         var descriptors = [countersMemory.descriptor.raw, slotsMemory.descriptor.raw, kick.descriptor.raw, done.descriptor.raw]
         if let raw = ringMemory.raw { descriptors.append(raw) }
+        var grant: StateGrant?
+        if let state {
+            descriptors.append(state.memory.memory.descriptor.raw)
+            grant = StateGrant(length: state.memory.memory.length, fresh: state.fresh)
+        }
         let attach = Attach(
-            mode: .isolated, domain: domain, server: server, vcpus: vcpus, ring: ring != nil, name: "tested", options: options)
+            mode: .isolated, domain: domain, server: server, vcpus: vcpus, ring: ring != nil, name: "tested", options: options, state: grant)
         send(Packet(.attach(attach), re: id), descriptors)
     }
 
@@ -170,6 +222,25 @@ final class FakeCoordinator: @unchecked Sendable {
                     .init(address: GuestAddress(0x100_0000), length: 0x1000, offset: half * 2 - 0x1000),
                 ])
             send(Packet(.ok(Reply(memory: grant)), re: id), [raw])
+        case .region(let request):
+            let known = regions[request.label]
+            guard let region = known ?? (try? FakeRegion(number: regions.count + 40, length: Int(request.length.value))) else { return }
+            regions[request.label] = region
+            var grant = RegionGrant(region: region.number, gfn: region.place.map { $0 >> 12 }, doorbell: true, adopted: known != nil)
+            var descriptors = [region.content.memory.descriptor.raw, region.bitmap.memory.descriptor.raw, region.doorbell.descriptor.raw]
+            distort(&grant, &descriptors)
+            send(Packet(.ok(Reply(region: grant)), re: id), descriptors)
+        case .regionPlace(let place):
+            guard place.address.map({ !refusedPlaces.contains($0.value) }) ?? true else {
+                return send(Packet(.error(Refusal(.host, asked: "region-place", message: "the guest's RAM is there")), re: id))
+            }
+            regions.values.first { $0.number == place.region }?.place = place.address?.value
+            send(Packet(.ok(Reply()), re: id))
+        case .surface(let size):
+            guard size.width <= 1024, let memory = try? SharedMemory(name: "surface", length: 4096) else {
+                return send(Packet(.error(Refusal(.invalid, asked: "surface", message: "it is too large")), re: id))
+            }
+            send(Packet(.ok(Reply()), re: id), [memory.descriptor.raw])
         default: send(Packet(.ok(Reply()), re: id))
         }
     }

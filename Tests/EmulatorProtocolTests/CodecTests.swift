@@ -21,6 +21,22 @@ struct CodecTests {
         #expect(try Packet.decoded(packet.encoded()) == packet)
     }
 
+    @Test(
+        "What a display and its viewers say survives the way through JSON",
+        arguments: [
+            Message.input(
+                Input([
+                    .key(0x9c, down: true), .absolute(x: 32767, y: 0), .relative(x: -3, y: 7), .button(.wheelUp, down: false),
+                ])),
+            .surface(SurfaceSize(width: 1024, height: 768)), .surfaceReader(SurfaceReaderChange(reader: 2, change: .gone)),
+            .vnc(VNCCommand(.expirePassword, at: "+30")), .inputMode(InputMode(absolute: true)),
+            .region(RegionRequest(length: 16 << 20, label: "video memory")), .regionPlace(RegionPlace(region: 1, address: nil)),
+            .ok(Reply(region: RegionGrant(region: 1, gfn: 0xf1000, doorbell: false, adopted: true))),
+        ])
+    func displayMessages(_ message: Message) throws {
+        #expect(try Packet.decoded(Packet(message, id: 3).encoded()) == Packet(message, id: 3))
+    }
+
     @Test("A missing field is named")
     func missingField() {
         #expect(throws: MalformedPacket(reason: "'last' is missing", id: 3, unsupported: false)) {

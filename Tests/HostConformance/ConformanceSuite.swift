@@ -7,7 +7,7 @@ public enum ConformanceSuite {
     public static let cases: [ConformanceCase] = {
         let parts: [[ConformanceCase]] = [
             ServerCases.all, RangeCases.all, RoutingCases.all, PortCases.all, MemoryCases.all, StringCases.all, PCICases.all, PostedCases.all,
-            SlotCases.all, InterruptCases.all,
+            SlotCases.all, InterruptCases.all, RegionCases.all,
         ]
         let all = parts.flatMap { $0 }
         return all.filter { !$0.destructive } + all.filter(\.destructive)

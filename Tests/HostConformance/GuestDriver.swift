@@ -85,4 +85,14 @@ public protocol GuestDriver: AnyObject {
 
     /// How the vCPU's access ended; nil while it is under way, or when none was started.
     func outcome(of vcpu: Int) -> GuestOutcome?
+
+    /// Puts a region somewhere, or nowhere, as its emulator would: on Xen the emulator moves it and the host notes it.
+    func place(_ region: inout HostRegion, at gfn: GFN?, on host: any RegionHost) throws(HostError)
+}
+
+extension GuestDriver {
+    public func place(_ region: inout HostRegion, at gfn: GFN?, on host: any RegionHost) throws(HostError) {
+        try host.placeRegion(region.number, at: gfn)
+        region.gfn = gfn
+    }
 }

@@ -297,6 +297,21 @@ struct ServingFailureTests {
         }
     }
 
+    @Test("thousands of random packets of an exporter later the coordinator and the display still serve", arguments: [1, 2])
+    func exporterFuzz(seed: Int) throws {
+        let vnc = VNCSpecification(
+            program: Built.program("demux-test-emulator"), arguments: ["fuzz-exporter", "\(seed)", "\(1500 * thorough)"], readyWithinMilliseconds: 60_000)
+        try withGuest([], display: Built.screen("input"), vnc: vnc) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            try eventually("the fuzz is over") { try guest.status.vnc?.statistics == ["done": 1] }
+            let status = try #require(try guest.status.vnc)
+            #expect(status.clients.isEmpty)
+            try guest.setScreen(8, 9)
+            #expect(try guest.screen(8) == 9)
+            #expect(try guest.emulator("vnc").state == "serving" && guest.emulator("vnc").restarts == nil)
+        }
+    }
+
     @Test("thousands of random packets later the coordinator still serves", arguments: [1, 2])
     func fuzz(seed: Int) throws {
         try withGuest([Built.test("fuzz", "\(seed)", "\(1500 * thorough)"), Built.scratch("scratch", ["ports": "0x500", "mmio": "0xfed80000"])]) { (guest: Guest) throws in

@@ -105,7 +105,11 @@ final class Guest: @unchecked Sendable {
     private let pids = Mutex<Set<pid_t>>([])
 
     /// - Parameter plain: hides that LocalHost can hand out its pages, so that isolated emulators get a relay, as on Xen.
-    init(_ emulators: [EmulatorSpecification], vcpus: Int = 1, plain: Bool = false, before: (Coordinator) -> Void = { _ in }) throws {
+    /// - Parameter wrapped: the host as the coordinator sees it.
+    init(
+        _ emulators: [EmulatorSpecification], vcpus: Int = 1, plain: Bool = false, display: EmulatorSpecification? = nil, vnc: VNCSpecification? = nil,
+        wrapped: ((LocalHost) -> any Host)? = nil, before: (Coordinator) -> Void = { _ in }
+    ) throws {
         folder = try TemporaryFolder()
         loop = try EventLoop()
         bell = try EventFD()
@@ -115,8 +119,11 @@ final class Guest: @unchecked Sendable {
         if plain { for index in emulators.indices { emulators[index].mode = .isolated } }
         var logger = Logger(label: "test")
         logger.logLevel = .critical
+        let seen: any Host
+        if let wrapped { seen = wrapped(host) } else if plain { seen = PlainHost(host) } else { seen = host }
         coordinator = try Coordinator(
-            loop: loop, host: plain ? PlainHost(host) : host, specification: GuestSpecification(source: "test", emulators: emulators),
+            loop: loop, host: seen,
+            specification: GuestSpecification(source: "test", emulators: emulators, display: display, vnc: vnc),
             settings: .init(guestName: "test", hostKind: "local", directory: folder.path + "/7"), logger: logger)
         before(coordinator)
         try coordinator.reserveServers()
@@ -206,10 +213,10 @@ final class Guest: @unchecked Sendable {
 
 /// Runs a guest for the time of a test and ends it in order, whatever the test does.
 func withGuest(
-    _ emulators: [EmulatorSpecification], vcpus: Int = 1, plain: Bool = false, before: (Coordinator) -> Void = { _ in },
-    sourceLocation: SourceLocation = #_sourceLocation, _ body: (Guest) throws -> Void
+    _ emulators: [EmulatorSpecification], vcpus: Int = 1, plain: Bool = false, display: EmulatorSpecification? = nil, vnc: VNCSpecification? = nil,
+    wrapped: ((LocalHost) -> any Host)? = nil, before: (Coordinator) -> Void = { _ in }, sourceLocation: SourceLocation = #_sourceLocation, _ body: (Guest) throws -> Void
 ) throws {
-    let guest = try Guest(emulators, vcpus: vcpus, plain: plain, before: before)
+    let guest = try Guest(emulators, vcpus: vcpus, plain: plain, display: display, vnc: vnc, wrapped: wrapped, before: before)
     do {
         try body(guest)
     } catch {

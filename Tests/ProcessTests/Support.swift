@@ -71,8 +71,8 @@ final class ControlConnection {
 }
 
 /// LocalHost as Xen is: it cannot hand its pages to another process, so that isolated emulators get a relay.
-final class PlainHost: Host {
-    private let local: LocalHost
+class PlainHost: Host {
+    let local: LocalHost
     init(_ local: LocalHost) { self.local = local }
     var domain: DomainID { local.domain }
     func vcpuCount() throws(HostError) -> Int { try local.vcpuCount() }

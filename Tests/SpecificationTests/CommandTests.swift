@@ -72,7 +72,7 @@ struct CommandTests {
     func help() throws {
         let result = try command.run("--help")
         #expect(result.status == .status(0))
-        for name in ["list", "status", "logs", "check", "run", "attach", "detach", "stop", "spec"] { #expect(result.output.contains("  \(name) ")) }
+        for name in ["list", "status", "logs", "check", "run", "attach", "detach", "stop", "screenshot", "display", "web", "spec"] { #expect(result.output.contains("  \(name) ")) }
         #expect(result.errors.isEmpty)
     }
 
@@ -170,6 +170,18 @@ struct CommandTests {
         #expect(try command.run("check", "--read-only", file).output.hasSuffix(": well formed; 0 emulators\n"))
     }
 
+    @Test("web becomes the page's server, with what the command line says")
+    func web() throws {
+        let command = try installed(coordinator: nil)
+        #expect(try command.run("web").errors.contains("could not start the page's server: there is no \(folder.path)/bin/demux-web or"))
+        try folder.write(Self.printing, to: "bin/demux-web", mode: 0o755)
+        let plain = try command.run("web")
+        #expect(plain.status == .status(3))
+        #expect(plain.output == "--run-dir \(folder.path) --listen 127.0.0.1:6080\n\(folder.path)\n")
+        let full = try command.run("web", "--listen", "[::1]:80", "--host", "xen1", "--host", "xen1.example", "--run-dir", "/elsewhere")
+        #expect(full.output.hasPrefix("--run-dir /elsewhere --listen [::1]:80 --host xen1 --host xen1.example\n"))
+    }
+
     @Test("run does not take a domain that runs")
     func taken() throws {
         let command = try installed(coordinator: Self.printing)
@@ -216,9 +228,9 @@ struct CommandTests {
     @Test("a coordinator that does not answer is given up, with its pid")
     func silent() throws {
         let silent = try FakeCoordinator(domain: 5, base: folder.path) { _ in .silence }
-        let socket = try ControlClient.connect(domain: 5, base: folder.path, limit: .seconds(10))
-        try ControlClient.send(.status, on: socket)
-        #expect(throws: Unreachable.noAnswer(pid: getpid(), seconds: 0)) { try ControlClient.receive(on: socket, limit: .milliseconds(20)) }
+        let socket = try ControlSocket.connect(domain: 5, base: folder.path, limit: .seconds(10))
+        try ControlSocket.send(.status, on: socket)
+        #expect(throws: Unreachable.noAnswer(pid: getpid(), seconds: 0)) { try ControlSocket.receive(on: socket, limit: .milliseconds(20)) }
         #expect(
             Unreachable.noAnswer(pid: 12, seconds: 10).message(domain: 5, base: "/run/demux").hasPrefix(
                 "the coordinator of domain 5 (pid 12) did not answer within 10 s; it may be stopped or overloaded"))

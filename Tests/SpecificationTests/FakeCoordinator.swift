@@ -1,3 +1,4 @@
+import CLinux
 import ControlProtocol
 import Glibc
 import Platform
@@ -14,6 +15,8 @@ final class FakeCoordinator: Sendable {
         case hangUp
         /// Sends these bytes, whatever they are.
         case bytes([UInt8])
+        /// Makes the connection a reader of this screen.
+        case screen(FakeScreen)
     }
 
     private let descriptor: CInt
@@ -66,6 +69,7 @@ final class FakeCoordinator: Sendable {
             case .silence: continue
             case .hangUp: return
             case .bytes(let bytes): try? socket.send(bytes)
+            case .screen(let screen): try? screen.subscribe(on: socket)
             }
         }
     }

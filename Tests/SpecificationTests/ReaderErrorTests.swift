@@ -19,6 +19,11 @@ struct Mistake: CustomTestStringConvertible, Sendable {
     static func field(_ field: String, _ column: Int, _ message: String) -> Mistake {
         Mistake("demux: 1\nemulators:\n- {name: a, program: sh, \(field)}\n", "3:\(column)", message)
     }
+
+    /// A mistake in the exporter's field; the place is that of the second line.
+    static func exporter(_ field: String, _ column: Int, _ message: String) -> Mistake {
+        Mistake("demux: 1\nvnc: {program: sh, \(field)}\n", "2:\(column)", message)
+    }
 }
 
 @Suite("What is wrong in a specification is reported with its place")
@@ -35,7 +40,7 @@ struct ReaderErrorTests {
         Mistake("- demux: 1\n", "1:1", "a specification is a mapping, not a list"),
         Mistake("hello\n", "1:1", "a specification is a mapping, not 'hello'"),
         Mistake("demux: 1\nemulator: []\n", "2:1", "a specification has no key 'emulator'; did you mean 'emulators'?"),
-        Mistake("demux: 1\nfruit: []\n", "2:1", "a specification has no key 'fruit'; its keys are 'demux', 'qemu', 'local' and 'emulators'"),
+        Mistake("demux: 1\nfruit: []\n", "2:1", "a specification has no key 'fruit'; its keys are 'demux', 'qemu', 'local', 'display', 'vnc' and 'emulators'"),
         Mistake("demux: 1\n? [a]\n: b\n", "2:3", "a list cannot be a key of a specification"),
         Mistake("demux: 1\n!!str demux: 1\n", "1:1", "is given"),
         Mistake("demux: 1\ndemux: 1\n", "1:1", "the key 'demux' is given more than once"),
@@ -61,7 +66,10 @@ struct ReaderErrorTests {
         Mistake("demux: 1\nlocal:\n  memory: 9007199254740993G\n", "3:11", "'memory' cannot be '9007199254740993G'"),
         Mistake("demux: 1\nlocal:\n  memory: M\n", "3:11", "'memory' cannot be 'M'"),
         Mistake("demux: 1\nlocal:\n  memory: -1M\n", "3:11", "'memory' cannot be '-1M'"),
-        Mistake("demux: 1\nlocal:\n  program: game\n", "3:12", "'program' cannot be 'game'; one of 'idle' and 'demo'"),
+        Mistake("demux: 1\nlocal:\n  program: game\n", "3:12", "'program' cannot be 'game'; one of 'idle', 'demo' and 'display-demo'"),
+        Mistake("demux: 1\nlocal: {engine: fast}\n", "2:17", "'engine' cannot be 'fast'; one of 'auto', 'kvm' and 'script'"),
+        Mistake("demux: 1\nlocal: {firmware: guest.rom}\n", "2:19", "'firmware' cannot be 'guest.rom'; an absolute path"),
+        Mistake("demux: 1\nlocal: {engine: kvm}\n", "2:8", "'engine' is 'kvm', and there is no 'firmware' for it to run"),
         Mistake("demux: 1\nemulators: scratch\n", "2:12", "'emulators' is a list, not 'scratch'"),
         Mistake("demux: 1\nemulators: {name: a}\n", "2:12", "'emulators' is a list, not a mapping"),
         Mistake("demux: 1\nemulators: [\(String(repeating: "a, ", count: 65))]\n", "2:12", "there are 65 emulators; a guest can have 64"),
@@ -124,6 +132,49 @@ struct ReaderErrorTests {
         .field("group: no-such-group", 33, "'group' cannot be 'no-such-group'"),
         .field("user: [0]", 32, "'user' cannot be a list"),
     ]
+
+    static let screen: [Mistake] = [
+        Mistake("demux: 1\ndisplay: maybe\n", "2:10", "'display' is a mapping, not 'maybe'"),
+        Mistake("demux: 1\ndisplay: {program: sh, memory: 12M}\n", "2:32", "'memory' cannot be '12M'; a power of two from 1M to 64M"),
+        Mistake("demux: 1\ndisplay: {program: sh, memory: 128M}\n", "2:32", "'memory' cannot be '128M'"),
+        Mistake("demux: 1\ndisplay: {program: sh, mode: 1024}\n", "2:30", "'mode' cannot be '1024'; a size from 64x64 to 8192x8192"),
+        Mistake("demux: 1\ndisplay: {program: sh, mode: 1024x9000}\n", "2:30", "'mode' cannot be '1024x9000'"),
+        Mistake("demux: 1\ndisplay: {program: sh, modes: 1}\n", "2:24", "'display' has no key 'modes'; did you mean 'mode'?"),
+        Mistake("demux: 1\ndisplay: yes\n", "2:10", "there is no program 'demux-display' (looked for /bin/demux-display)"),
+        Mistake("demux: 1\ndisplay: {program: sh}\nemulators: [{name: display, program: sh}]\n", "3:20", "the name 'display' is already taken by the emulator at line 2"),
+        Mistake("demux: 1\nvnc: {program: sh}\nemulators: [{name: vnc, program: sh}]\n", "3:20", "the name 'vnc' is already taken"),
+        Mistake(
+            "demux: 1\ndisplay: {program: sh, pci-slot: 3}\nemulators: [{name: a, program: sh, pci-slot: 3}]\n", "3:46",
+            "the PCI slot 0000:00:03.0 is already given to the emulator 'display'"),
+        .exporter("listen: [localhost]", 29, "'listen' cannot have 'localhost'; a list such as"),
+        .exporter("listen: [\"127.0.0.1:99-0\"]", 29, "'listen' cannot have '127.0.0.1:99-0'"),
+        .exporter("listen: [\"127.0.0.1:60000\"]", 29, "'listen' cannot have '127.0.0.1:60000'"),
+        .exporter("listen: [\"::1:0\"]", 29, "'listen' cannot have '::1:0'"),
+        .exporter("listen: [\"unix:vnc.sock\"]", 29, "'listen' cannot have 'unix:vnc.sock'"),
+        .exporter("listen: [\":0\", \":0\"]", 35, "'listen' has ':0' twice"),
+        .exporter("listen: [\":0\", \":1\", \":2\", \":3\", \":4\", \":5\", \":6\", \":7\", \":8\"]", 28, "there are 9 places to listen at; at most 8"),
+        .exporter("password: ninebytes", 30, "'password' cannot be 'ninebytes'; 1 to 8 bytes"),
+        .exporter("password-file: secret", 35, "'password-file' cannot be 'secret'; an absolute path"),
+        .exporter("password-file: /nonexistent", 35, "could not read '/nonexistent': No such file or directory"),
+        .exporter("password-file: /dev/null", 35, "the first line of '/dev/null' is no password"),
+        .exporter("password: x, password-file: /dev/null", 48, "'password' and 'password-file' are both given"),
+        .exporter("password: x, password-required: no", 52, "a password is given and not required"),
+        .exporter("tls: yes", 25, "'tls' cannot be 'yes'; 'no', 'anonymous', or a mapping"),
+        .exporter("tls: {certificate: /bin/sh, key: /bin/sh, ca: /bin/sh, crl: /bin/sh}", 75, "'tls' has no key 'crl'"),
+        .exporter("share: all", 27, "'share' cannot be 'all'; one of 'ignore', 'allow-exclusive' and 'force-shared'"),
+        .exporter("keymap: ../de", 28, "'keymap' cannot be '../de'"),
+        .exporter("websocket: maybe", 31, "'websocket' cannot be 'maybe'; 'yes' or 'no'"),
+        .exporter("clients: 0", 29, "'clients' cannot be '0'; a number from 1 to 64"),
+        .exporter("restart: always", 29, "'restart' cannot be 'always'; one of 'on-failure' and 'never'"),
+        .field("mode: exporter", 32, "'mode' cannot be 'exporter'; 'direct' or 'isolated'"),
+        .field("restart: 1", 35, "'restart' cannot be '1'"),
+    ]
+
+    @Test("in the display and the exporter", arguments: screen)
+    func inScreen(mistake: Mistake) {
+        let messages = issues(mistake.text).map(\.description)
+        #expect(messages.contains { $0.hasPrefix("guest.yaml:\(mistake.place): ") && $0.contains(mistake.message) }, "\(messages)")
+    }
 
     @Test("in the document", arguments: document)
     func inDocument(mistake: Mistake) { check(mistake) }

@@ -33,7 +33,7 @@ struct ReaderTests {
             """
             demux: 1
             qemu: /bin/true
-            local: {vcpus: 2, memory: 64M, program: demo}
+            local: {vcpus: 2, memory: 64M, program: display-demo, engine: kvm, firmware: /tmp/guest.rom}
             emulators:
               - name: scratch
                 program: sh
@@ -48,7 +48,7 @@ struct ReaderTests {
               - {name: second, program: /bin/true, mode: isolated, pci-slot: 6, ready-within: 2s}
             """)
         #expect(guest.qemu == "/bin/true")
-        #expect(guest.local == LocalGuest(vcpus: 2, memoryMiB: 64, program: "demo"))
+        #expect(guest.local == LocalGuest(vcpus: 2, memoryMiB: 64, program: "display-demo", engine: .kvm, firmware: "/tmp/guest.rom"))
         #expect(
             guest.emulators == [
                 EmulatorSpecification(
@@ -61,6 +61,57 @@ struct ReaderTests {
                     readyWithinMilliseconds: 1500, uid: 65534, gid: 7),
                 EmulatorSpecification(name: "second", program: "/bin/true", mode: .isolated, pciSlot: "6", readyWithinMilliseconds: 2000),
             ])
+    }
+
+    @Test("a display is an emulator by the name 'display', with its memory and mode as options")
+    func display() throws {
+        let guest = try read("demux: 1\ndisplay: {program: sh, memory: 16MiB, mode: 1024x768, options: {bios: x}, pci-slot: 3, restart: never}\nemulators: [{name: a, program: sh}]\n")
+        #expect(
+            guest.display
+                == EmulatorSpecification(
+                    name: "display", program: "/bin/sh", options: ["memory": "16777216", "mode": "1024x768", "bios": "x"], pciSlot: "3", restart: .never))
+        #expect(guest.allEmulators.map(\.name) == ["display", "a"])
+        #expect(try read("demux: 1\ndisplay: no\nvnc: no\n") == GuestSpecification(source: "guest.yaml"))
+    }
+
+    @Test("the exporter's settings arrive, and its defaults are loopback without a password")
+    func exporter() throws {
+        #expect(try read("demux: 1\nvnc: {program: sh}\n").vnc == VNCSpecification(program: "/bin/sh", listen: [.tcp(host: "127.0.0.1", first: 5900, last: 5999)]))
+        let folder = try TemporaryFolder()
+        let secret = try folder.write("geheim\nmore\n", to: "secret")
+        let pem = try folder.write("-----BEGIN CERTIFICATE-----\n", to: "a.pem")
+        let vnc = try #require(
+            try read(
+                """
+                demux: 1
+                vnc:
+                  program: sh
+                  listen: ["127.0.0.1:0-99", "[::1]:5", ":1", "unix:/run/x.sock"]
+                  password-file: \(secret)
+                  tls: {certificate: \(pem), key: \(pem)}
+                  websocket: no
+                  share: force-shared
+                  keymap: de
+                  clipboard: yes
+                  view-only: yes
+                  clients: 3
+                  name: my guest
+                  user: 65534
+                """
+            ).vnc)
+        #expect(
+            vnc
+                == VNCSpecification(
+                    program: "/bin/sh",
+                    listen: [
+                        .tcp(host: "127.0.0.1", first: 5900, last: 5999), .tcp(host: "::1", first: 5905, last: 5905), .tcp(host: "", first: 5901, last: 5901),
+                        .unix(path: "/run/x.sock"),
+                    ],
+                    passwordRequired: true, password: "geheim", tls: .certificate(certificate: pem, key: pem, authority: nil), websocket: false,
+                    share: .forceShared, keymap: "de", clipboard: true, viewOnly: true, clients: 3, desktopName: "my guest", uid: 65534, gid: 65534))
+        #expect(vnc.authentication == "vencrypt+x509+vnc")
+        let closed = try #require(try read("demux: 1\nvnc: {program: sh, password-required: yes, tls: anonymous, listen: }\n").vnc)
+        #expect(closed.passwordRequired && closed.password == nil && closed.listen.isEmpty && closed.authentication == "vencrypt+tls+vnc")
     }
 
     @Test("empty lists and mappings may be left without a value")

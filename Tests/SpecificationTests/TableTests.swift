@@ -68,6 +68,37 @@ struct StatusViewTests {
         ],
         interpositions: [Interposition(emulator: "scratch", range: "ports 0x10-0x1f", over: "DMA controller")])
 
+    @Test("the screen, its readers, the VNC server and its viewers are shown, and restarts when there were any")
+    func screen() {
+        var status = GuestStatus(domain: 7, name: "", host: "local", coordinatorPID: 1, specification: "x", vcpus: 1)
+        status.display = DisplayStatus(
+            emulator: "display", width: 1024, height: 768, frames: 12, isBlank: true, readers: [.init(number: 1, name: "vnc", viewers: 2, maxRate: 60)])
+        status.vnc = ExporterStatus(
+            emulator: "vnc", addresses: ["127.0.0.1:5900", "unix:/x"], authentication: "vnc", isClosed: true,
+            clients: [.init(host: "::1", service: "1\u{1b}", family: "ipv6", websocket: true, security: "vnc", shared: false)], statistics: ["updates": 3, "bytes": 4])
+        #expect(
+            StatusView(status).lines().dropFirst(3) == [
+                "no emulators beside QEMU", "",
+                "display 1024x768, switched off, emulator 'display', 12 updates",
+                "READER  WHO  VIEWERS  AT MOST",
+                "     1  vnc        2     60/s", "",
+                "VNC at 127.0.0.1:5900, unix:/x, security vnc, nobody is let in: there is no password that is good now",
+                "bytes 4, updates 3",
+                "VIEWER  SERVICE  FAMILY  SECURITY  WEBSOCKET  SHARED",
+                "::1     1\\x1b    ipv6    vnc       yes        no",
+            ])
+        status.display = DisplayStatus(emulator: nil)
+        status.vnc = ExporterStatus(emulator: "vnc", addresses: [], authentication: "none")
+        status.emulators = [EmulatorStatus(name: "a", program: "/a", pid: 3, state: "serving", mode: "isolated", server: 6, claims: [], counters: [:], restarts: 2)]
+        #expect(
+            StatusView(status).lines().dropFirst(3) == [
+                "EMULATOR  PID  STATE    RESTARTS  MODE      SERVER  REQUESTS  PORTS R/W  MMIO R/W  CONFIG R/W",
+                "a           3  serving         2  isolated       6         0        0/0       0/0         0/0", "",
+                "display no mode set yet, its emulator was taken away, 0 updates, nobody reads it", "",
+                "VNC at no address, security none", "no viewers",
+            ])
+    }
+
     @Test("every part has its table, and a counter of trouble its column when there is trouble")
     func lines() {
         #expect(StatusView(Self.status).lines() == [

@@ -16,7 +16,10 @@ struct TestEmulator {
         case "exit": exit(CInt(rest.first ?? "3") ?? 3)
         case "die": Dying.run(rest.first ?? "")
         case "hold", "steal", "hostile": Hostile.run(mode, rest)
+        case "screen": Screen.run(rest)
+        case "exporter": Exporter.run(rest)
         case "fuzz": Fuzz.run(seed: rest.first.flatMap { UInt64($0) } ?? 1, packets: rest.dropFirst().first.flatMap { Int($0) } ?? 1000)
+        case "fuzz-exporter": Fuzz.run(seed: rest.first.flatMap { UInt64($0) } ?? 1, packets: rest.dropFirst().first.flatMap { Int($0) } ?? 1000, asExporter: true)
         default: Faulty.run(mode)
         }
     }

@@ -9,6 +9,8 @@ final class Wire {
     private var nextID: UInt32 = 1
     private(set) var attach: Attach?
     private(set) var bag = DescriptorBag()
+    /// What came with the last packet.
+    private(set) var descriptors = DescriptorBag()
 
     private var counterMapping: Mapping?
 
@@ -18,26 +20,34 @@ final class Wire {
     }
 
     /// Sends, and does not look whether it arrived.
-    func say(_ message: Message, re: UInt32? = nil) {
+    @discardableResult
+    func say(_ message: Message, re: UInt32? = nil) -> UInt32? {
         let id = re == nil ? nextID : nil
         nextID &+= 1
         raw(Packet(message, id: id, re: re).encoded())
+        return id
     }
 
     func raw(_ bytes: [UInt8]) { try? socket.send(bytes) }
 
     /// The next packet; exits when the coordinator has closed the connection.
     func hear() -> Packet {
-        while true {
-            guard let received = try? socket.receive() else { continue }
-            switch received {
-            case .message(let bytes, let descriptors):
-                guard let packet = try? Packet.decoded(bytes) else { continue }
-                if case .attach(let attach) = packet.body { (self.attach, bag) = (attach, descriptors) }
-                return packet
-            case .nothing: continue
-            case .closed: exit(1)
-            }
+        while true { if let packet = look(wait: true) { return packet } }
+    }
+
+    /// A packet that has come already; nil when there is none.
+    func next() -> Packet? { look(wait: false) }
+
+    private func look(wait: Bool) -> Packet? {
+        guard let received = try? socket.receive(wait: wait) else { return nil }
+        switch received {
+        case .message(let bytes, let descriptors):
+            guard let packet = try? Packet.decoded(bytes) else { return nil }
+            self.descriptors = descriptors
+            if case .attach(let attach) = packet.body { (self.attach, bag) = (attach, descriptors) }
+            return packet
+        case .nothing: return nil
+        case .closed: exit(1)
         }
     }
 

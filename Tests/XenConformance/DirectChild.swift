@@ -60,6 +60,34 @@ enum DirectChild {
         }
     }
 
+    /// What EmulatorKit does with memory of a device's, on a piece of the guest's RAM that nobody uses.
+    private static func regions(_ guest: any DirectGuest, _ refusal: (() throws -> Void) -> String) -> [String] {
+        var lines: [String] = []
+        func note(_ good: Bool, _ what: String) { lines.append("\(good ? "ok" : "not ok") \(what)") }
+        // 32 MiB: RAM of the agent's guest. Far above it there is nothing.
+        let (here, there) = (GFN(0x2000), GFN(0x200_0000))
+        note(guest.framesPresent(first: here, pages: 128, stride: 1) == 128, "a region's frames are seen to be there")
+        note(guest.framesPresent(first: there, pages: 128, stride: 1) == 0 && guest.framesPresent(first: there, pages: 4096, stride: 8) == 0, "and others not to be")
+        guard let region = try? guest.mapRegion(first: here, pages: 128) else { return lines + ["not ok a region is mapped"] }
+        note(refusal { _ = try guest.mapRegion(first: there, pages: 2) }.contains("no memory at page 0"), "one that is not there is not mapped")
+        region.base.storeBytes(of: 0x5566_7788, toByteOffset: 0x5000, as: UInt32.self)
+        note(refusal { try guest.relocate(from: here, to: there, pages: 128) } == "", "a region is moved: \(refusal { try guest.relocate(from: here, to: there, pages: 1) })")
+        note(
+            guest.framesPresent(first: here, pages: 128, stride: 1) == 0 && guest.framesPresent(first: there, pages: 128, stride: 1) == 128,
+            "it is at the new place, and at the old one no longer")
+        let moved = GuestAddress((there.rawValue + 5) << 12)
+        note(guest.memory.load(moved, size: 4) == 0x5566_7788 && guest.memory.store(moved, value: 0x99, size: 4), "guest memory finds it there")
+        note(region.base.load(fromByteOffset: 0x5000, as: UInt32.self) == 0x99, "its mapping stays right")
+        var bitmap = [UInt64](repeating: 7, count: 2)
+        note(refusal { try guest.dirtyPages(first: there, pages: 100, into: &bitmap) } == "", "its dirty pages are tracked")
+        note(bitmap[0] == .max && bitmap[1] & 0xf_ffff_ffff == 0xf_ffff_ffff, "at first all are dirty: \(bitmap.map { Hex.string($0) })")
+        note(refusal { try guest.dirtyPages(first: there, pages: 100, into: &bitmap) } == "" && bitmap == [0, 0], "then none is: \(bitmap.map { Hex.string($0) })")
+        note(refusal { try guest.stopDirtyTracking() } == "", "tracking is ended")
+        note(refusal { try guest.relocate(from: there, to: here, pages: 128) } == "", "it is moved back")
+        note(guest.memory.load(GuestAddress((here.rawValue + 5) << 12), size: 4) == 0x99, "and is there again")
+        return lines
+    }
+
     /// One line for each thing tried: "ok …" or "not ok …".
     private static func rights(_ guest: any DirectGuest, domain: DomainID, server: ServerID, before: OpenedBefore?) -> [String] {
         var lines: [String] = []
@@ -76,6 +104,7 @@ enum DirectChild {
         note(guest.memory.load(place, size: 4) == 0x1122_3344, "mapping its guest again works")
         note(refusal { try guest.setINTx(device: 0x1e, pin: 0, asserted: false) } == "", "interrupts of its guest work")
         note(refusal { try guest.markModified(place.frame, count: 1) } == "", "modified_memory of its guest works")
+        for line in regions(guest, refusal) { lines.append(line) }
         note(refusal { _ = try XenHost(domain: domain) } != "", "handles cannot be opened any more: \(refusal { _ = try XenHost(domain: domain) })")
         guard let before else { return lines + ["not ok handles were opened before the restriction"] }
         note(!before.controls(domain), "libxenctrl, opened before, is of no use")

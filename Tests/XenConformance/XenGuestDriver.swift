@@ -1,3 +1,5 @@
+import CXen
+import Glibc
 import Host
 import HostConformance
 import XenHost
@@ -17,6 +19,21 @@ final class XenGuestDriver: GuestDriver {
         self.memory = memory
         self.mailboxes = mailboxes
         control = try XenControl()
+    }
+
+    func place(_ region: inout HostRegion, at gfn: GFN?, on host: any RegionHost) throws(HostError) {
+        guard let source = region.gfn, let target = gfn ?? region.home else { return }
+        if source != target {
+            let deviceModel = xendevicemodel_open(nil, 0)
+            defer { xendevicemodel_close(deviceModel) }
+            let pages = UInt32(region.length / 4096)
+            guard xendevicemodel_relocate_memory(deviceModel, domain.rawValue, pages, source.rawValue, target.rawValue) == 0 else {
+                throw HostError("move", "a region from \(source) to \(target)", .failed(errno), detail: String(cString: strerror(errno)))
+            }
+            memory.invalidate()
+        }
+        region.gfn = target
+        try host.placeRegion(region.number, at: target)
     }
 
     var vcpuCount: Int { mailboxes.count }

@@ -16,10 +16,11 @@ mkdir -p "$1"; OUT=$(cd "$1" && pwd); cd "$OUT"
 T0=$SECONDS
 ROOT=$OUT/rootfs
 
-# What dom0 runs. libvncserver1, libpixman-1-0 and libstdc++6 are for the programs under test.
+# What dom0 runs. libvncserver1, libpixman-1-0, libpng16-16 and libstdc++6 are for the programs under test.
 PACKAGES="xen-hypervisor-4.17-amd64 xen-utils-4.17 xen-utils-common xenstore-utils qemu-system-xen seabios ipxe-qemu
  linux-image-amd64 bash coreutils sed grep findutils hostname mount util-linux kmod procps iproute2 socat strace
- busybox-static ncurses-bin libc-bin python3-minimal libpython3-stdlib libvncserver1 libpixman-1-0 libstdc++6"
+ busybox-static ncurses-bin libc-bin python3-minimal libpython3-stdlib libvncserver1 libpixman-1-0 libpng16-16
+ libstdc++6"
 
 # Resolve and download the closure as if nothing were installed.
 mkdir -p debs/partial; : > dpkg-status

@@ -5,18 +5,20 @@
 #   DEMUX_RIG_OUT     where to leave logs (default: a new directory under $TMPDIR or /tmp)
 #   DEMUX_RIG_PATIENCE  what every time limit in the scenarios is multiplied by (3): they guard against hanging only, and
 #                     a machine that does other things as well is slow
+#   DEMUX_RIG_FORWARD HOST:DOM0…, loopback ports here that reach ports of dom0 (run.sh -f), for viewers on this side
 #   DEMUX_RIG_LIMIT   seconds for the whole boot (7200)
-# With SCENARIOs (names in scenarios/, without .sh) only those run, and only what their `# needs:` lines name is needed.
+# With SCENARIOs (names in scenarios/ or, for benchmarks, in bench/, without .sh) only those run, and only what their
+# `# needs:` lines name is needed.
 HERE=$(cd "$(dirname "$0")" && pwd)
-PROGRAMS="demux demux-dm demux-scratch demux-debug demux-c-scratch demux-conformance"
+PROGRAMS="demux demux-dm demux-scratch demux-debug demux-c-scratch demux-conformance demux-display demux-vnc"
 bail() { echo "Bail out! $*"; exit 1; }
 for tool in qemu-system-x86_64 gcc objcopy flock; do
   command -v $tool >/dev/null || bail "$tool is missing: see what Tests/XenRig/README.md needs"
 done
 if [ $# -gt 0 ]; then
   SCENARIOS=("$@")
-  for s; do [ -e "$HERE/scenarios/$s.sh" ] || bail "there is no scenario $s in $HERE/scenarios"; done
-  PROGRAMS=$(for s; do sed -n 's/^# needs: //p' "$HERE/scenarios/$s.sh"; done | tr ' ' '\n' | grep -v '^nothing$' | sort -u)
+  for s; do [ -e "$HERE/scenarios/$s.sh" ] || [ -e "$HERE/bench/$s.sh" ] || bail "there is no scenario $s in $HERE/scenarios or bench"; done
+  PROGRAMS=$(for s; do cat "$HERE/scenarios/$s.sh" "$HERE/bench/$s.sh" 2>/dev/null | sed -n 's/^# needs: //p'; done | tr ' ' '\n' | grep -v '^nothing$' | sort -u)
 else
   SCENARIOS=(); for f in "$HERE"/scenarios/*.sh; do SCENARIOS+=("$(basename "$f" .sh)"); done
 fi
@@ -32,11 +34,17 @@ mkdir -p "$OUT" || bail "$OUT cannot be made"
 KIT=$(mktemp -d); trap 'rm -rf "$KIT"; [ -n "$DEMUX_STAGE" ] || rmdir "$STAGE"' EXIT
 "$HERE/guest/mk.sh" "$KIT/guest" > "$OUT/guest-build.log" 2>&1 ||
   { sed 's/^/# /' "$OUT/guest-build.log"; bail "the guest programs did not build (gcc-multilib is needed)"; }
-cp -r "$HERE/scenarios" "$HERE/lib-demux.sh" "$HERE/lib-spec.sh" "$HERE/in-dom0.sh" "$KIT/"
+"$HERE/tools/mk.sh" "$KIT/tools" > "$OUT/tools-build.log" 2>&1 ||
+  { sed 's/^/# /' "$OUT/tools-build.log"; bail "the tools did not build (libpng-dev is needed)"; }
+cp -r "$HERE/scenarios" "$HERE/lib-demux.sh" "$HERE/lib-spec.sh" "$HERE/lib-display.sh" "$HERE/in-dom0.sh" "$KIT/"
+cp "$HERE"/bench/*.sh "$KIT/scenarios/"
 echo "${DEMUX_RIG_PATIENCE:-3}" > "$KIT/patience"
 echo "# output in $OUT/share"
-"$HERE/run.sh" -b > /dev/null || bail "the rig could not be built"
-"$HERE/run.sh" -t "${DEMUX_RIG_LIMIT:-7200}" -o "$OUT" -s "$KIT" -S "$STAGE" "bash /share/in-dom0.sh ${SCENARIOS[*]}" \
+RIG=$("$HERE/run.sh" -b) || bail "the rig could not be built"
+"$HERE/guest/linux/mk.sh" "$KIT/linux" "$RIG" >> "$OUT/guest-build.log" 2>&1 ||
+  { sed 's/^/# /' "$OUT/guest-build.log"; bail "the Linux guest could not be built"; }
+FORWARDS=(); for f in $DEMUX_RIG_FORWARD; do FORWARDS+=(-f "$f"); done
+"$HERE/run.sh" "${FORWARDS[@]}" -t "${DEMUX_RIG_LIMIT:-7200}" -o "$OUT" -s "$KIT" -S "$STAGE" "bash /share/in-dom0.sh ${SCENARIOS[*]}" \
   2> "$OUT/run.log"
 STATUS=$?
 sed 's/^/# /' "$OUT/run.log"

@@ -35,7 +35,7 @@ if [ ! -d "$RIG" ]; then
   if [ ! -d "$RIG" ]; then
     echo "run.sh: building the rig in $RIG (once)" >&2
     NEW=$(mktemp -d "$CACHE/building.XXXXXX")
-    if ! "$HERE/build.sh" "$NEW" 9>&-; then rm -rf "$NEW"; echo "run.sh: the rig could not be built" >&2; exit 125; fi
+    if ! "$HERE/build.sh" "$NEW" >&2 9>&-; then rm -rf "$NEW"; echo "run.sh: the rig could not be built" >&2; exit 125; fi
     mv -T "$NEW" "$RIG" || exit 125
   fi
   exec 9>&-

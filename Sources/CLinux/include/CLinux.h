@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
@@ -119,8 +120,17 @@ static inline int demux_connect_unix(int fd, const char *path) {
 }
 
 static inline int demux_accept(int fd) { return (int)syscall(SYS_accept4, fd, NULL, NULL, SOCK_CLOEXEC); }
+static inline int demux_accept_nonblocking(int fd) { return (int)syscall(SYS_accept4, fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
 static inline int demux_pipe(int ends[2]) { return (int)syscall(SYS_pipe2, ends, O_CLOEXEC); }
+// Copies bytes from one pipe into another without taking them; waits for the first one.
+static inline long demux_tee(int from, int to, size_t length) { return syscall(SYS_tee, from, to, length, 0); }
 static inline char **demux_environment(void) { extern char **environ; return environ; }
+
+// poll with a limit in nanoseconds; below 0: none. (ppoll as glibc has it needs _GNU_SOURCE; without a signal mask the call is the same.)
+static inline int demux_poll(struct pollfd *entries, unsigned count, int64_t nanoseconds) {
+    struct timespec limit = { nanoseconds / 1000000000, nanoseconds % 1000000000 };
+    return (int)syscall(SYS_ppoll, entries, count, nanoseconds < 0 ? NULL : &limit, NULL, 0);
+}
 
 static inline void *demux_map_failed(void) { return MAP_FAILED; }
 
@@ -135,6 +145,35 @@ static inline int demux_wait_pidfd(int pidfd, int *status) {
     if (info.si_pid == 0) return 1;
     *status = info.si_code == CLD_EXITED ? info.si_status : 256 + info.si_status;
     return 0;
+}
+
+// Giving up the rights of root for good, for the whole process; to be called while it has one thread.
+static inline int demux_renounce(uid_t uid, gid_t gid) {
+    extern int setgroups(size_t, const gid_t *);
+    extern int setresgid(gid_t, gid_t, gid_t);
+    extern int setresuid(uid_t, uid_t, uid_t);
+    extern int prctl(int, ...);
+    if (geteuid() == 0 && setgroups(0, NULL) < 0) return -1;
+    if (setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0) return -1;
+    return prctl(38 /* PR_SET_NO_NEW_PRIVS */, 1L, 0L, 0L, 0L);
+}
+// 1 when the process is that user and group and nothing it can do makes it root again; 0 when not.
+static inline int demux_has_renounced(uid_t uid, gid_t gid) {
+    extern int setresgid(gid_t, gid_t, gid_t);
+    extern int setresuid(uid_t, uid_t, uid_t);
+    extern int setgroups(size_t, const gid_t *);
+    uid_t user = (uid_t)-1;
+    gid_t group = (gid_t)-1;
+    if (getuid() != uid || geteuid() != uid || getgid() != gid || getegid() != gid) return 0;
+    if (uid == 0) return 1;
+    if (setresuid(user, 0, user) == 0 || setresuid(0, user, user) == 0 || setresuid(user, user, 0) == 0) return 0;
+    return gid == 0 || (setresgid(group, 0, group) != 0 && setresgid(0, group, group) != 0 && setgroups(0, NULL) != 0);
+}
+
+// How many heaps malloc may make for threads; they are shared beyond.
+static inline void demux_limit_heaps(int count) {
+    extern int mallopt(int, int);
+    (void)mallopt(-8 /* M_ARENA_MAX */, count);
 }
 
 #endif

@@ -1,1 +1,0 @@
-@main struct VNC { static func main() {} }

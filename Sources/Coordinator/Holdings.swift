@@ -1,0 +1,173 @@
+import EmulatorProtocol
+import Glibc
+import Host
+import Platform
+
+/// What outlives an emulator's process: its state, its device memory, and how often it had to be started again. Kept by the
+/// emulator's name until it is detached.
+final class Holdings {
+    /// Regions that one emulator may have.
+    static let mostRegions = 4
+    /// Bytes of one region: 64 MiB.
+    static let largestRegion: UInt64 = 64 << 20
+
+    /// Memory of the device's that the guest uses as RAM.
+    struct Region {
+        let label: String
+        var host: HostRegion
+    }
+
+    /// What a restored guest brings along: memory that is at its frames already.
+    struct Preset: Equatable {
+        let label: String
+        let length: UInt64
+        let gfn: GFN?
+    }
+
+    private(set) var state: StateMemory?
+    private(set) var regions: [Region] = []
+    var backoff = RestartBackoff()
+    /// Successors that have served.
+    var restarts = 0
+    private var presetState: [UInt8]?
+    private var presetRegions: [Preset] = []
+
+    // MARK: state
+
+    /// The emulator's state of this length, made when there is none.
+    /// - Parameter bag: gets the descriptor to hand out.
+    /// - Returns: what `attach` says of it.
+    /// - Throws: Refusal when the length is out of bounds, is not that of the state to be restored, or there is no memory.
+    func grantState(length: Int, to bag: DescriptorBag) throws(Refusal) -> StateGrant {
+        let asked = "a state of \(length) bytes"
+        guard length > 0, length <= StateGrant.largest else {
+            throw Refusal(.invalid, asked: asked, message: "it may have 1 to \(StateGrant.largest) bytes")
+        }
+        if let presetState, presetState.count != length {
+            throw Refusal(
+                .invalid, asked: asked, message: "the saved guest's has \(presetState.count) bytes; restore it with the version that saved it")
+        }
+        do {
+            let memory: StateMemory
+            if let state, state.length == length { memory = state } else { memory = try StateMemory(length: length) }
+            // A predecessor that never served has left nothing that is worth keeping.
+            if !memory.isUsed { memory.clear() }
+            if let presetState {
+                memory.fill(presetState)
+                self.presetState = nil
+            }
+            state = memory
+            bag.add(try memory.duplicate())
+            return StateGrant(length: length, fresh: !memory.isUsed)
+        } catch {
+            throw Refusal(.exhausted, asked: asked, message: "\(error)")
+        }
+    }
+
+    /// The emulator serves: what it has in its state is the device's from now on.
+    func noteServing() { state?.isUsed = true }
+
+    /// - Throws: Refusal when it is longer than any state.
+    func preset(state bytes: [UInt8]) throws(Refusal) {
+        guard !bytes.isEmpty, bytes.count <= StateGrant.largest else {
+            throw Refusal(.invalid, asked: "a saved state of \(bytes.count) bytes", message: "a state has 1 to \(StateGrant.largest) bytes")
+        }
+        presetState = bytes
+    }
+
+    // MARK: regions
+
+    /// Memory that somebody saved, for the emulator that asks for it by its label.
+    func preset(region: Preset) { presetRegions.append(region) }
+
+    /// The region of this label: the predecessor's, the restored guest's, or a new one.
+    func region(_ request: RegionRequest, host: any Host) throws(Refusal) -> (HostRegion, adopted: Bool) {
+        let length = request.length.value
+        let label = LogBook.escaped(String(request.label.unicodeScalars.prefix(64)))
+        let asked = "region '\(label)' of \(length) bytes"
+        guard length > 0, length & 0xfff == 0, length <= Self.largestRegion else {
+            throw Refusal(.invalid, asked: asked, message: "a region is of whole pages, at most \(Self.largestRegion >> 20) MiB")
+        }
+        if let kept = regions.first(where: { $0.label == label }) {
+            guard kept.host.length == length else {
+                throw Refusal(.invalid, asked: asked, message: "this emulator has it with \(kept.host.length) bytes; use another label, or detach it first")
+            }
+            return (kept.host, true)
+        }
+        guard regions.count < Self.mostRegions else { throw Refusal(.exhausted, asked: asked, message: "an emulator may have \(Self.mostRegions)") }
+        guard let host = host as? any RegionHost else {
+            throw Refusal(.unsupported, asked: asked, message: "this host gives its guests no memory of devices; use a claim")
+        }
+        let preset = presetRegions.first { $0.label == label }
+        if let preset, preset.length != length {
+            throw Refusal(.invalid, asked: asked, message: "the saved guest's has \(preset.length) bytes; restore it with the settings that it was saved with")
+        }
+        do {
+            let made: HostRegion
+            if let gfn = preset?.gfn { made = try host.adoptRegion(length: length, at: gfn) } else { made = try host.makeRegion(length: length) }
+            presetRegions.removeAll { $0.label == label }
+            regions.append(Region(label: label, host: made))
+            return (made, preset?.gfn != nil)
+        } catch {
+            throw Refusal(.exhausted, asked: asked, message: "\(error)")
+        }
+    }
+
+    /// - Throws: Refusal when the emulator has no region of that number.
+    func region(_ number: Int, asked: String) throws(Refusal) -> HostRegion {
+        guard let region = regions.first(where: { $0.host.number == number }) else {
+            throw Refusal(.invalid, asked: asked, message: "this emulator has no region of that number")
+        }
+        return region.host
+    }
+
+    func notePlace(_ number: Int, _ gfn: GFN?) {
+        guard let index = regions.firstIndex(where: { $0.host.number == number }) else { return }
+        regions[index].host.gfn = gfn
+    }
+
+    /// Gives every region back; its emulator's process must have ended. For a dying guest nothing is asked of the host any more.
+    /// - Returns: the first thing that went wrong, if anything did.
+    func releaseRegions(host: any Host, dying: Bool) -> HostError? {
+        var trouble: HostError?
+        if !dying, let host = host as? any RegionHost {
+            for region in regions {
+                do { try host.removeRegion(region.host.number) } catch { trouble = trouble ?? error }
+            }
+        }
+        regions = []
+        return trouble
+    }
+}
+
+/// The memory in which an emulator keeps its registers.
+final class StateMemory {
+    private let memory: SharedMemory
+    private let mapping: Mapping
+    /// Whether an emulator has served with it, or it was restored.
+    var isUsed = false
+
+    var length: Int { memory.length }
+
+    init(length: Int) throws(SystemError) {
+        memory = try SharedMemory(name: "demux-state", length: length)
+        mapping = try memory.map(what: "an emulator's state")
+    }
+
+    func duplicate() throws(SystemError) -> OwnedDescriptor { try memory.descriptor.duplicate() }
+
+    /// A copy of what is in it now.
+    var bytes: [UInt8] { [UInt8](UnsafeRawBufferPointer(start: mapping.base, count: mapping.length)) }
+
+    func clear() { memset(mapping.base, 0, mapping.length) }
+
+    /// - Parameter bytes: exactly as many as there are.
+    func fill(_ bytes: [UInt8]) {
+        guard bytes.count == mapping.length else { return }
+        // Sound: as many bytes as the mapping has.
+        bytes.withUnsafeBytes { source in
+            if let base = source.baseAddress { memcpy(mapping.base, base, source.count) }
+        }
+        isUsed = true
+    }
+}

@@ -1,1 +1,0 @@
-@main struct Web { static func main() {} }

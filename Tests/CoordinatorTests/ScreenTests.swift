@@ -1,0 +1,128 @@
+import EmulatorProtocol
+import Glibc
+import Host
+import LocalHost
+import Logging
+import Platform
+import Specification
+import Testing
+
+@testable import Coordinator
+
+@Suite("When a process that died is started again")
+struct BackoffTests {
+    @Test("soon at first, then later and later, and not an eleventh time within a minute")
+    func growing() {
+        var backoff = RestartBackoff()
+        let delays = (0..<10).map { backoff.next(now: UInt64($0)) }
+        #expect(delays == [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000].map { Duration.milliseconds($0) })
+        #expect(backoff.next(now: 59_999_999_999) == nil)
+    }
+
+    @Test("what is longer ago than a minute is forgiven")
+    func forgiving() {
+        var backoff = RestartBackoff()
+        let second: UInt64 = 1_000_000_000
+        // One death every ten seconds, for an hour.
+        for round in 0..<UInt64(360) { #expect(backoff.next(now: round * 10 * second).map { $0 <= .seconds(2) } == true) }
+        #expect(backoff.next(now: 3600 * second + 60 * second) == RestartBackoff.shortest)
+    }
+}
+
+@Suite("Input that waits")
+struct InputQueueTests {
+    @Test("movements are merged, keys keep their order")
+    func merging() {
+        var queue = InputQueue()
+        for event in [InputEvent.key(1, down: true), .absolute(x: 1, y: 1), .absolute(x: 9, y: 8), .relative(x: 3, y: -4), .relative(x: .max, y: .min), .key(1, down: false)] {
+            queue.add(event)
+        }
+        #expect(queue.events == [.key(1, down: true), .absolute(x: 9, y: 8), .relative(x: .max, y: .min), .key(1, down: false)])
+    }
+
+    @Test("it never grows beyond its capacity, and what it drops is never the last release of a key")
+    func bounded() {
+        var queue = InputQueue()
+        var generator = SystemSeeded(state: 3)
+        var down: Set<UInt16> = []
+        for _ in 0..<20_000 {
+            let key = UInt16(generator.next() % 100)
+            let isDown = generator.next() % 3 > 0
+            if isDown { down.insert(key) } else { down.remove(key) }
+            queue.add(.key(key, down: isDown))
+            #expect(queue.events.count <= InputQueue.capacity)
+        }
+        for key in Set(UInt16(0)..<100).subtracting(down) {
+            let last = queue.events.last { $0 == .key(key, down: true) || $0 == .key(key, down: false) }
+            #expect(last != .key(key, down: true), "key \(key) stays down")
+        }
+    }
+}
+
+@Suite("The VNC desk")
+struct VNCDeskTests {
+    @Test("an expiry is read as QEMU reads it", arguments: [("now", 1000), ("+30", 1030), ("0", 0), ("4102444800", 4_102_444_800)] as [(String, Int64)])
+    func moments(text: String, seconds: Int64) { #expect(VNCDesk.expiry(text, now: 1000) == .at(seconds)) }
+
+    @Test("never is never, and nonsense is refused")
+    func never() {
+        #expect(VNCDesk.expiry("never", now: 1000) == .never)
+        for text in ["", "+", "-5", "+-5", "1e3", "99999999999999999999", "+9223372036854775807", " 5", "now "] {
+            #expect(VNCDesk.expiry(text, now: 1000) == nil, "'\(text)'")
+        }
+    }
+
+    @Test("addresses are displays, and ports when they are shown")
+    func addresses() throws {
+        #expect(VNCAddress.parse("127.0.0.1:0-99")?.description == "127.0.0.1:5900-5999")
+        #expect(VNCAddress.parse("[::1]:3")?.description == "[::1]:5903")
+        #expect(VNCAddress.parse(":1")?.description == ":5901")
+        #expect(VNCAddress.parse("unix:/run/x")?.description == "unix:/run/x")
+        for text in ["", ":", "1", "a b:1", "[::1:1", "::1:1", "h:59636", "h:1-", "h:-1", "h:1-2-3", "unix:x", "unix:/" + String(repeating: "x", count: 107), "[h]:1"] {
+            #expect(VNCAddress.parse(text) == nil, "'\(text)'")
+        }
+    }
+
+    @Test("a name stands for its v4 and its v6 address, with one port for both")
+    func bothFamilies() throws {
+        let sockets = try TCPListener.listen(host: "", ports: 0...0)
+        #expect(Set(sockets.map(\.port)).count == 1 && !sockets.isEmpty)
+        let error = #expect(throws: SystemError.self) { try TCPListener.listen(host: "no.such.host.invalid", ports: 5900...5900) }
+        #expect(error?.description.contains("no.such.host.invalid") == true)
+        #expect(throws: SystemError.self) { try TCPListener.listen(host: "192.0.2.1", ports: 5900...5901) }
+    }
+}
+
+@Suite("What outlives a process")
+struct HoldingsTests {
+    @Test("a state is fresh until somebody has served with it, and its length is bounded")
+    func state() throws {
+        let holdings = Holdings()
+        for length in [-1, 0, StateGrant.largest + 1, .max] {
+            #expect(throws: Refusal.self) { try holdings.grantState(length: length, to: DescriptorBag()) }
+        }
+        let bag = DescriptorBag()
+        #expect(try holdings.grantState(length: 64, to: bag) == StateGrant(length: 64, fresh: true))
+        guard let descriptor = bag.take() else { throw CancellationError() }
+        var byte: UInt8 = 7
+        #expect(pwrite(descriptor.raw, &byte, 1, 0) == 1)
+        #expect(try holdings.grantState(length: 64, to: DescriptorBag()).fresh, "whoever wrote it never served")
+        #expect(holdings.state?.bytes.first == 0)
+        #expect(pwrite(descriptor.raw, &byte, 1, 0) == 1)
+        holdings.noteServing()
+        #expect(try !holdings.grantState(length: 64, to: DescriptorBag()).fresh)
+        #expect(holdings.state?.bytes.first == 7)
+        #expect(try holdings.grantState(length: 128, to: DescriptorBag()).fresh, "another device's")
+    }
+
+    @Test("regions are whole pages, few and not too large, and need a host that has them")
+    func regions() throws {
+        let holdings = Holdings()
+        let host = try LocalHost(domain: try #require(DomainID(1)))
+        for length in [UInt64(0), 1, 4095, 4097, Holdings.largestRegion + 4096, .max, .max & ~0xfff] {
+            #expect(throws: Refusal.self) { try holdings.region(RegionRequest(length: length, label: "x"), host: host) }
+        }
+        #expect(throws: Refusal.self) { try holdings.region(7, asked: "x") }
+        #expect(holdings.releaseRegions(host: host, dying: false) == nil)
+    }
+}

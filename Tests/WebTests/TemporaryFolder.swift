@@ -1,0 +1,1 @@
+../SpecificationTests/TemporaryFolder.swift

@@ -1,0 +1,35 @@
+# lib-display.sh: sourced by the scenarios that look at a display, after lib-spec.sh: QEMU's VGA or ours, pictures, keys.
+TOOLS=/share/tools
+
+# The configuration lines of a guest with QEMU's own VGA and without Demux; and those of one with our display: after display_spec.
+# shellcheck disable=SC2034
+QEMU_DISPLAY=('vga="stdvga"' 'videoram=16')
+has_our_display() { [ -x $STAGE/bin/demux-display ] && [ -x $STAGE/bin/demux-dm ] && [ -x $STAGE/bin/demux ]; }
+# display_spec FILE [LINE…]: writes a specification with our display, and LINEs; sets OUR_DISPLAY.
+display_spec() {
+  local file=$PWD/$1; shift
+  { echo "demux: 1"; echo "emulators: []"; echo "display: {program: $STAGE/bin/demux-display, memory: 16MiB, mode: 1024x768}"; printf '%s\n' "$@"; } > "$file"
+  mapfile -t OUR_DISPLAY < <(echo 'vga="stdvga"'; echo 'videoram=16'; with_demux "$file")
+}
+
+# QEMU's monitor that libxl does not use (its own is kept free for it): with Demux, the façade or QEMU, as Demux has arranged it.
+qmp_socket() { echo "/run/xen/qmp-libxenstat-$1"; }
+qmp() { local d=$1; shift; timeout $((30 * PATIENCE)) python3 $TOOLS/qmp.py "$(qmp_socket "$d")" "$@"; }
+serial_of() { wait_until 20 xenstore-exists "/local/domain/$1/serial/0/tty"; xenstore-read "/local/domain/$1/serial/0/tty"; }
+
+# take WHOSE DOMID FILE.png: a picture of the guest's display; WHOSE is qemu or demux.
+take() {
+  if [ "$1" = demux ]; then demux screenshot "$2" "$3"; return; fi
+  bash $TOOLS/screendump.sh "$(qmp_socket "$2")" "$3"
+}
+# guest_checks WHOSE FILE: what the guest has checked itself, as ours; a line of the same name is counted, not repeated.
+guest_checks() {
+  local line count
+  while read -r count line; do
+    case $line in
+      "ok - "*) ok "$1: guest: ${line#ok - } ($count ×)";;
+      "not ok - "*) not_ok "$1: guest: ${line#not ok - }";;
+      "# "*) diag "guest: ${line#\# }";;
+    esac
+  done < <(sed -nE 's/^[0-9.]+ ((ok|not ok) - .*|# .*)/\1/p' "$2" | awk '!n[$0]++ { order[++k] = $0 } END { for (i = 1; i <= k; i++) print n[order[i]], order[i] }')
+}

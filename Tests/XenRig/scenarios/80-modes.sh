@@ -1,0 +1,38 @@
+# 80-modes: every mode of a standard VGA, picture by picture: QEMU's VGA against ours, drawn by the same guest program
+# (guest/modes.c). The pictures stay in logs/modes-qemu and logs/modes-demux. Without demux-display only QEMU's half runs.
+# needs: nothing
+# limit: 1500
+. /share/lib-spec.sh
+. /share/lib-display.sh
+
+# walk NAME OUTDIR LINE…: starts the guest, and goes through its steps; its checks become ours.
+walk() {
+  local name=$1 out=$2 program cfg; shift 2
+  cfg=$(guest_cfg "$name" 1 modes 'serial="pty"' "$@")
+  if create "$cfg"; then ok "xl create starts $name"; else not_ok "xl create starts $name"; diag_file "$(LOG_OF "$name")" 40; return 1; fi
+  program=(qmp:"$(qmp_socket "$DOMID")"); [ "$name" = qemu ] || program=(demux screenshot "$DOMID")
+  mkdir -p "$out"
+  check "$name: the guest goes through all its modes" env WALK_LIMIT=$((60 * PATIENCE)) python3 $TOOLS/walk.py "$(serial_of "$DOMID")" "$out" "${program[@]}"
+  guest_checks "$name" "$out/guest.txt"
+  check "$name: every cursor was seen" eval "! grep 'never differed' $out/guest.txt"
+}
+walk qemu $LOGS/modes-qemu "${QEMU_DISPLAY[@]}" || return
+check "there is a picture of each step" equal "$(ls $LOGS/modes-qemu/*.png | wc -l)" "$(wc -l < $LOGS/modes-qemu/steps.txt)"
+check "the guest draws on" wait_for_guest "$DOMID" 'FRAME 64' 60
+check "xl destroy succeeds" xl destroy qemu
+check "nothing of the guest is left" wait_until 30 nothing_left "$DOMID"
+
+while read -r step; do known="$known $step"; done < $LOGS/modes-qemu/steps.txt
+if ! has_our_display; then for step in $known; do skip "$step: there is no demux-display"; done; return; fi
+display_spec spec.yaml
+walk demux $LOGS/modes-demux "${OUR_DISPLAY[@]}" || return
+for step in $known; do
+  case $step in
+    look-*) skip "$step is not compared, only kept for looking at";;
+    *) check "$step: the same picture" $TOOLS/picture same $LOGS/modes-qemu/$step.png $LOGS/modes-demux/$step.png;;
+  esac
+done
+check "the guest draws on" wait_for_guest "$DOMID" 'FRAME 64' 60
+check "xl destroy succeeds" xl destroy demux
+check "nothing of the guest is left" wait_until 30 nothing_left "$DOMID"
+check "nothing of Demux is left" wait_until 30 nothing_of_demux

@@ -1,0 +1,52 @@
+# 84-boot-menu: SeaBIOS's boot menu, seen on the display and steered by keys: with QEMU's VGA, then with ours, the same pictures.
+# On Xen SeaBIOS does not read QEMU's `-boot menu=`, and always offers the menu, for 2.5 seconds; what it shows it also
+# says on port 0xe9.
+# needs: nothing
+# limit: 600
+. /share/lib-spec.sh
+. /share/lib-display.sh
+
+# Two disks with different programs: the agent is what starts by itself, the exerciser what the menu's second entry starts.
+# The cursor blinks, so of our display pictures are taken until one is the same as QEMU's.
+picture() {                             # WHOSE NAME
+  sleep 2
+  take "$1" "$DOMID" "$LOGS/boot-menu-$1/$2.png"
+}
+same_picture() { take demux "$DOMID" "$LOGS/boot-menu-demux/$1.png" && $TOOLS/picture same "$LOGS/boot-menu-qemu/$1.png" "$LOGS/boot-menu-demux/$1.png"; }
+pictured() {                            # WHOSE NAME WHAT
+  check "$1: a picture of $3" picture "$1" "$2"
+  [ "$1" = qemu ] || check "$1: $3 is the same picture as QEMU's" eval "wait_until 20 same_picture $2 || same_picture $2"
+}
+menu() {
+  local whose=$1 cfg; shift
+  mkdir -p "$LOGS/boot-menu-$whose"
+  cp $GUEST/exerciser.img second.img
+  printf '\0\0\0\0' | dd of=second.img bs=1 seek=$((0x1f8)) conv=notrunc status=none
+  # The same UUID in both halves, because SeaBIOS shows it.
+  cfg=$(guest_cfg "menu-$whose" 2 agent 'uuid="5e1ec7ed-b007-4e4d-8000-0000000000b5"' "$@" \
+    "disk=[\"format=raw,vdev=hda,access=rw,backendtype=qdisk,target=$RUN/menu-$whose.img\",\"format=raw,vdev=hdb,access=rw,backendtype=qdisk,target=$PWD/second.img\"]")
+  if create "$cfg" -p; then ok "xl create starts menu-$whose"; else not_ok "xl create starts menu-$whose"; diag_file "$(LOG_OF "menu-$whose")" 40; return 1; fi
+  # 2.5 seconds are short here, so what presses the key is connected before the guest starts.
+  rm -f press pressed; qmp "$DOMID" "wait $PWD/press" 'key esc' && : > pressed &
+  sleep 2
+  check "$whose: the guest starts" xl unpause "menu-$whose"
+  wait_until 60 guest_said "$DOMID" 'Press ESC for boot menu'; : > press
+  check "$whose: SeaBIOS offers the menu" guest_said "$DOMID" 'Press ESC for boot menu'
+  check "$whose: Escape is accepted" wait_until 20 [ -e pressed ]
+  check "$whose: SeaBIOS shows the menu" wait_for_guest "$DOMID" 'Select boot device' 10
+  check "$whose: it has the second disk" wait_for_guest "$DOMID" '^2\. ' 10
+  pictured "$whose" menu "the menu"
+  check "$whose: the guest waits in it" check_waits
+  check "$whose: the key 2 is accepted" qmp "$DOMID" 'key 2'
+  check "$whose: the second disk's program starts" wait_for_guest "$DOMID" 'EXERCISER|^ok - |HEARTBEAT' 60
+  check "$whose: and not the first one's" eval "! guest_said $DOMID 'AGENT up'"
+  pictured "$whose" booted "the boot"
+  check "$whose: xl destroy succeeds" xl destroy "menu-$whose"
+  check "$whose: nothing of the guest is left" wait_until 30 nothing_left "$DOMID"
+}
+check_waits() { sleep 4; ! guest_said "$DOMID" 'Booting from'; }
+menu qemu "${QEMU_DISPLAY[@]}" || return
+if ! has_our_display; then skip "our display shows the same menu: there is no demux-display"; return; fi
+display_spec spec.yaml
+menu demux "${OUR_DISPLAY[@]}" || return
+check "nothing of Demux is left" wait_until 30 nothing_of_demux

@@ -106,6 +106,7 @@ struct Display: Emulator, ~Copyable {
 
     mutating func read(_ access: Access, _ context: borrowing Context) -> Answer {
         let answer: UInt64
+        let isPort = access.window == ports || access.window == dispi
         switch access.window {
         case ports: answer = device.readPort(Layout.ports &+ UInt16(truncatingIfNeeded: access.offset), size: access.size)
         case dispi: answer = device.readPort(Layout.dispi &+ UInt16(truncatingIfNeeded: access.offset), size: access.size)
@@ -114,7 +115,7 @@ struct Display: Emulator, ~Copyable {
         case function.bar(2): answer = device.readRegisters(access.offset, size: access.size)
         default: return .value(access.allOnes)
         }
-        return legacy.mayChange ? legacy.settle(&device, access, value: answer, now: EventLoop.now(), context) : .value(answer)
+        return legacy.mayChange ? legacy.settle(&device, access, isPort: isPort, value: answer, now: EventLoop.now(), context) : .value(answer)
     }
 
     mutating func write(_ access: Access, _ value: UInt64, _ context: borrowing Context) -> Answer {
@@ -131,7 +132,9 @@ struct Display: Emulator, ~Copyable {
         default: return .done
         }
         if screen.isWatched && (device.changedRegisters || device.wroteMemory) { screen.stir(context) }
-        return legacy.mayChange ? legacy.settle(&device, access, value: 0, now: EventLoop.now(), context) : .done
+        guard legacy.mayChange else { return .done }
+        let isPort = access.window == ports || access.window == dispi
+        return legacy.settle(&device, access, isPort: isPort, value: 0, now: EventLoop.now(), context)
     }
 
     // MARK: events

@@ -8,6 +8,10 @@ import VGA
 /// The window becomes plain lazily, after some trapped traffic, because a mode set switches it to and fro; and traps again before the
 /// register write that makes it anything else is answered. The vCPU that causes a change waits for it. Another vCPU's posted writes
 /// may still be on their way then: they are carried out on the plain memory, when it stands.
+///
+/// Memory must not come under an access to the window that waits for its answer: Xen carries the instruction out again when it has the answer,
+/// finds memory, and ends the guest because the answer fits nothing (hvmemul_do_io, "correctly re-issued"). So the window is entered in a
+/// port access, and only while no other vCPU waits for us.
 struct LegacyWindow: ~Copyable {
     private enum State: Equatable {
         case trapping
@@ -179,12 +183,15 @@ struct LegacyWindow: ~Copyable {
     @inline(__always) var mayChange: Bool { state != .trapping || traffic >= threshold }
 
     /// After an access that was answered with `value`: puts the window where the registers want it.
+    /// - Parameter isPort: whether it was an access to a port, and not to memory.
     /// - Returns: `.later` when the guest waits for that.
-    mutating func settle(_ device: inout VGADevice, _ access: Access, value: UInt64, now: UInt64, _ context: borrowing Context) -> Answer {
+    mutating func settle(
+        _ device: inout VGADevice, _ access: Access, isPort: Bool, value: UInt64, now: UInt64, _ context: borrowing Context
+    ) -> Answer {
         let wanted = device.plainWindow
         switch state {
         case .trapping:
-            guard let wanted, traffic >= threshold, !access.isPosted, !refused, let region = region(wanted) else { break }
+            guard let wanted, traffic >= threshold, isPort, !access.isPosted, !refused, let region = region(wanted), context.isAlone else { break }
             traffic = 0
             device.exportPlainWindow(wanted, to: UnsafeMutableRawBufferPointer(start: region.bytes, count: region.length))
             memcpy(previous, region.bytes, region.length)

@@ -5,10 +5,10 @@ TOOLS=/share/tools
 # shellcheck disable=SC2034
 QEMU_DISPLAY=('vga="stdvga"' 'videoram=16')
 has_our_display() { [ -x $STAGE/bin/demux-display ] && [ -x $STAGE/bin/demux-dm ] && [ -x $STAGE/bin/demux ]; }
-# display_spec FILE [LINE…]: writes a specification with our display, and LINEs; sets OUR_DISPLAY.
+# display_spec FILE [LINE…]: writes a specification with our display, without what QEMU's VGA does not do, and LINEs; sets OUR_DISPLAY.
 display_spec() {
   local file=$PWD/$1; shift
-  { echo "demux: 1"; echo "emulators: []"; echo "display: {program: $STAGE/bin/demux-display, memory: 16MiB, mode: 1024x768}"; printf '%s\n' "$@"; } > "$file"
+  { echo "demux: 1"; echo "emulators: []"; echo "display: {program: $STAGE/bin/demux-display, memory: 16MiB, mode: 1024x768, options: {like-qemu: yes}}"; printf '%s\n' "$@"; } > "$file"
   mapfile -t OUR_DISPLAY < <(echo 'vga="stdvga"'; echo 'videoram=16'; with_demux "$file")
 }
 

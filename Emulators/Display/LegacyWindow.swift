@@ -210,8 +210,8 @@ struct LegacyWindow: ~Copyable {
             context.place(region, at: nil)
             return .later
         case .entering, .leaving:
-            // Another vCPU's access while the window is on its way, or our predecessor's again: it waits, too.
-            guard !access.isPosted else { break }
+            // Another vCPU's access while the window is on its way, or our predecessor's again: it waits, too. One to memory must not: see above.
+            guard isPort, !access.isPosted else { break }
             waiting.append(Waiting(token: context.token, value: value))
             return .later
         }

@@ -52,7 +52,7 @@ struct PictureTests {
         let machine = try Machine(["plain-window": plain])
         machine.textMode()
         try machine.reader(viewers: 1)
-        for index in 0..<80 * 25 { machine.cell(index, UInt8(index & 15), UInt8(truncatingIfNeeded: index * 7)) }
+        for index in 0..<80 * 25 { machine.cell(index, UInt8(index & 15), UInt8(truncatingIfNeeded: index * 7), moves: true) }
         try machine.showsThePicture("the text")
         #expect(machine.surfaces.all.last?.width == 720 && machine.surfaces.all.last?.height == 400)
         machine.cell(1999, 3, 0x1f)

@@ -141,7 +141,9 @@ final class Machine {
         }
     }
 
-    func cell(_ index: Int, _ character: UInt8, _ attribute: UInt8) {
+    /// - Parameter moves: whether the guest moves the cursor on, by a port, as a BIOS does.
+    func cell(_ index: Int, _ character: UInt8, _ attribute: UInt8, moves: Bool = false) {
+        defer { if moves { indexed(0x3d4, 0x0f, UInt8(truncatingIfNeeded: index)) } }
         window(0x18000 + index * 2, UInt64(attribute) << 8 | UInt64(character), size: 2)
     }
 

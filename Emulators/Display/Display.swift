@@ -12,7 +12,7 @@ import XenHost
 @main
 struct Display: Emulator, ~Copyable {
     static let name = "display"
-    static let stateLength = VGADevice.stateLength
+    static let stateLength = VGADevice.stateLength + LegacyWindow.Record.length
     static let capabilities = ["surface"]
     static func main() { run(direct: XenDirect.self) }
 
@@ -75,7 +75,7 @@ struct Display: Emulator, ~Copyable {
         }
         self.device = device
         screen = Screen(video: video)
-        legacy = LegacyWindow(text: text, graphics: graphics)
+        legacy = LegacyWindow(text: text, graphics: graphics, record: setup.state.bytes + VGADevice.stateLength)
         self.video = video
         rom = image ?? []
         self.function = function
@@ -83,7 +83,7 @@ struct Display: Emulator, ~Copyable {
         self.dispi = dispi
         self.window = window
         isAdopted = video.isAdopted
-        if isAdopted { legacy.adopt(self.device, setup.context) }
+        if isAdopted { legacy.adopt(&self.device, setup.context) }
     }
 
     private static func mode(_ text: String?) throws(SetupError) -> VGAMode? {
@@ -121,9 +121,14 @@ struct Display: Emulator, ~Copyable {
     mutating func write(_ access: Access, _ value: UInt64, _ context: borrowing Context) -> Answer {
         switch access.window {
         case ports: device.writePort(Layout.ports &+ UInt16(truncatingIfNeeded: access.offset), size: access.size, value: value)
-        case dispi: device.writePort(Layout.dispi &+ UInt16(truncatingIfNeeded: access.offset), size: access.size, value: value)
+        case dispi:
+            // Switching DISPI on clears video memory, with the text that the guest wrote before.
+            _ = legacy.look(&device)
+            device.writePort(Layout.dispi &+ UInt16(truncatingIfNeeded: access.offset), size: access.size, value: value)
         case window: legacy.write(access, value, &device)
-        case function.bar(2): device.writeRegisters(access.offset, size: access.size, value: value)
+        case function.bar(2):
+            _ = legacy.look(&device)
+            device.writeRegisters(access.offset, size: access.size, value: value)
         default: return .done
         }
         if screen.isWatched && (device.changedRegisters || device.wroteMemory) { screen.stir(context) }

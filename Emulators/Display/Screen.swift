@@ -33,6 +33,8 @@ struct Screen: ~Copyable {
     private var tracking = false
     private var waitsForDirty = false
     private var lookedAt: UInt64 = 0
+    /// Whether the guest writes text without our seeing it, as of the last look.
+    private var windowIsPlain = false
     private var blank = false
     /// A reader has come that waits for an update, even if nothing changes.
     private var announces = false
@@ -86,8 +88,11 @@ struct Screen: ~Copyable {
         } else {
             cadence.stir()
             if before == 0 { shadow.forget() }
-            if viewers > before { announces = true }
-            look(at: EventLoop.now(), context)
+            let now = EventLoop.now()
+            guard viewers > before else { return look(at: cadence.nextUpdate(from: now), context) }
+            // Who comes is shown the picture at once; yet no reader can have us look without pause by coming and going.
+            announces = true
+            look(at: max(now, lookedAt &+ 1_000_000_000 / UInt64(Cadence.mostRate)), context)
         }
     }
 
@@ -116,8 +121,8 @@ struct Screen: ~Copyable {
             canvas = Canvas(writer)
             asked = nil
             refused = nil
-            device.invalidate()
-            shadow.forget()
+            blank = false
+            forget(&device)
             cadence.stir()
             look(at: EventLoop.now(), context)
         } catch {
@@ -129,6 +134,12 @@ struct Screen: ~Copyable {
         asked = nil
         refused = (width, height)
         context.log(.error, "there is no surface of \(width)×\(height): \(reason)")
+    }
+
+    /// What the surface shows is not known any more: the next update draws everything.
+    private mutating func forget(_ device: inout VGADevice) {
+        device.invalidate()
+        shadow.forget()
     }
 
     private func ring() { for reader in readers.values where reader.watch.viewers > 0 { reader.watch.ringFrame() } }
@@ -167,7 +178,9 @@ struct Screen: ~Copyable {
     private mutating func update(_ device: inout VGADevice, _ window: inout LegacyWindow, _ context: borrowing Context) {
         guard viewers > 0, !waitsForDirty else { return }
         let now = EventLoop.now()
+        lookedAt = now
         _ = window.look(&device)
+        windowIsPlain = window.isPlain
         let scanout = device.scanout
         guard scanout.width > 0, scanout.height > 0 else { return again(changed: false, from: now, device, context) }
         guard let canvas, canvas.writer.width == scanout.width, canvas.writer.height == scanout.height else {
@@ -183,7 +196,6 @@ struct Screen: ~Copyable {
         if strategy.tracks(range.count, free: video.hasDoorbell, at: now) {
             tracking = true
             waitsForDirty = true
-            lookedAt = now
             context.requestDirty(video, pages: range.lowerBound / 4096..<(range.upperBound + 4095) / 4096)
         } else {
             stopTracking(context)
@@ -209,6 +221,8 @@ struct Screen: ~Copyable {
         let now = EventLoop.now()
         let scanout = device.scanout
         guard viewers > 0, let canvas, canvas.writer.width == scanout.width, canvas.writer.height == scanout.height else {
+            // The pages that were named as changed are not drawn now, and are not named again.
+            forget(&device)
             return again(changed: true, from: start, device, context)
         }
         var reported = false
@@ -241,8 +255,8 @@ struct Screen: ~Copyable {
         let now = EventLoop.now()
         cadence.looked(at: now, changed: changed, spent: now &- start)
         var next = cadence.nextLook(after: now)
-        // A host that rings at the next write has to be asked no sooner: only blinking is left.
-        if video.hasDoorbell && tracking && !changed { next = .max }
+        // A host that rings at the next write has to be asked no sooner: only blinking is left. It does not ring for the plain window.
+        if video.hasDoorbell && tracking && !changed && !windowIsPlain { next = .max }
         if let blink = device.nextBlink { next = min(next, blink) }
         if next != .max { look(at: next, context) }
     }

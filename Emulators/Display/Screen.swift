@@ -32,6 +32,8 @@ struct Screen: ~Copyable {
     private var due: UInt64?
     private var tracking = false
     private var waitsForDirty = false
+    /// A look was due while the host's answer to the one before was awaited: what rang for it may have been written after that answer.
+    private var missed = false
     private var lookedAt: UInt64 = 0
     private var blank = false
     /// A reader has come that waits for an update, even if nothing changes.
@@ -165,7 +167,11 @@ struct Screen: ~Copyable {
     // MARK: what
 
     private mutating func update(_ device: inout VGADevice, _ window: inout LegacyWindow, _ context: borrowing Context) {
-        guard viewers > 0, !waitsForDirty else { return }
+        guard viewers > 0 else { return }
+        guard !waitsForDirty else {
+            missed = true
+            return
+        }
         let now = EventLoop.now()
         _ = window.look(&device)
         let scanout = device.scanout
@@ -243,6 +249,8 @@ struct Screen: ~Copyable {
         var next = cadence.nextLook(after: now)
         // A host that rings at the next write has to be asked no sooner: only blinking is left.
         if video.hasDoorbell && tracking && !changed { next = .max }
+        if missed { next = min(next, cadence.nextUpdate(from: now)) }
+        missed = false
         if let blink = device.nextBlink { next = min(next, blink) }
         if next != .max { look(at: next, context) }
     }

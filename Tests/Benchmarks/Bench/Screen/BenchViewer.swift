@@ -18,6 +18,7 @@ final class BenchViewer {
     var watched = (x: 64, y: 64)
     private(set) var seen: UInt32 = 0
     private let socket: OwnedDescriptor
+    private let path: String
     private var buffer = [UInt8](repeating: 0, count: 1 << 20)
     private var start = 0
     private var end = 0
@@ -29,6 +30,7 @@ final class BenchViewer {
     ///   - path: the UNIX socket of a server that lets everybody in.
     ///   - encoding: of pixels; CopyRect is taken as well.
     init(path: String, encoding: Int32) throws {
+        self.path = path
         socket = try UnixSocket.connectStream(path)
         _ = try read(12)
         try write(Array("RFB 003.008\n".utf8))
@@ -83,7 +85,7 @@ final class BenchViewer {
         let until = EventLoop.now() &+ 30_000_000_000
         while seen != colour {
             if !isAsked { try ask() }
-            guard waitForData(until: until) else { throw BenchError("a pixel did not arrive within 30 seconds") }
+            guard waitForData(until: until) else { throw BenchError("a pixel did not arrive within 30 seconds at the viewer of \(path): it shows \(seen), not \(colour)") }
             _ = try update()
         }
     }

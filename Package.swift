@@ -125,7 +125,7 @@ let package = Package(
         .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform"]),
         .testTarget(name: "PictureTests", dependencies: ["Picture", "Surface", "Platform"]),
         .testTarget(name: "LocalCPUTests", dependencies: ["LocalCPU", "LocalHost", "Host", "Platform"]),
-        .testTarget(name: "DisplayTests", dependencies: ["demux-display", "VGA", "Surface", "EmulatorKit", "Host", "Platform"]),
+        .testTarget(name: "DisplayTests", dependencies: ["demux-display", "VGA", "Surface", "EmulatorKit", "EmulatorProtocol", "Host", "Platform"]),
         .testTarget(name: "KeyboardTests", dependencies: ["demux-keyboard", "EmulatorKit"]),
         .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform"]),
         // The exporter as a real process, real viewers and hostile ones.

@@ -181,6 +181,14 @@ struct Core: ~Copyable {
         return (ring?.waiting ?? 0) > 0
     }
 
+    /// Whether every slot but that of the access which the device has now is empty.
+    var isAlone: Bool {
+        mutating get {
+            for slot in 0..<vcpus where slot != dispatched && slots.state(slot) != IORequest.State.none { return false }
+            return true
+        }
+    }
+
     /// The first look after the server was enabled: requests that were READY before, and those that a dead predecessor had taken.
     @usableFromInline
     mutating func takeOver() {

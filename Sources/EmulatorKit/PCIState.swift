@@ -123,6 +123,8 @@ struct PCIState: ~Copyable {
             config.setWritable(ConfigSpace.Register.rom, size: 4, ~(size - 1) | 1)
             decoded |= ConfigSpace.Command.memory
         }
+        // A VGA decodes its ports without a BAR, and firmware that cannot switch them on takes it for none (SeaBIOS, is_pci_vga).
+        if description.classCode >> 8 == 0x0300 { decoded |= ConfigSpace.Command.ports | ConfigSpace.Command.memory }
         config.setWritable(ConfigSpace.Register.command, size: 2, decoded)
     }
 

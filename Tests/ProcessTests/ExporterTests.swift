@@ -171,6 +171,13 @@ struct SavingTests {
         }
     }
 
+    @Test("an isolated emulator gets no device memory where it could not map it")
+    func noRegionBehindARelay() throws {
+        try withGuest([], plain: true, display: Built.screen("region")) { (guest: Guest) throws in
+            #expect(try guest.start().joined().contains("only a direct emulator can map device memory"))
+        }
+    }
+
     @Test("a saved state of another length is refused, and the guest does not start with half of it")
     func otherLength() throws {
         try withGuest([], display: Built.screen(), before: { try? $0.preset(SavedState(emulator: "display", bytes: [1, 2, 3])) }) { (guest: Guest) throws in

@@ -50,9 +50,7 @@ struct RestartTests {
     func displayKilled(input: Bool) throws {
         let host = Keeping()
         let display = input ? Built.screen("region", "input") : Built.screen("region")
-        var scratch = Built.scratch()
-        scratch.mode = .isolated
-        try withGuest([scratch], display: display, vnc: Built.exporter(), wrapped: host.wrap) { (guest: Guest) throws in
+        try withGuest([Built.scratch()], display: display, vnc: Built.exporter(), wrapped: host.wrap) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             #expect(try guest.screen(36) == 1, "a fresh state")
             try guest.setMode(640, 480)

@@ -46,8 +46,8 @@ extension Guest {
     func setMode(_ width: UInt32, _ height: UInt32) throws { try setScreen(4, width << 16 | height) }
 }
 
-/// LocalHost behind a relay, with device memory as plain files: enough to see what the coordinator asks for, in which order.
-final class RegionKeeper: PlainHost, RegionHost, @unchecked Sendable {
+/// LocalHost with device memory as plain files, which can also be adopted as on Xen: enough to see what the coordinator asks for.
+final class RegionKeeper: PlainHost, IsolatingHost, RegionHost, @unchecked Sendable {
     // Sendable: `kept` is guarded; the rest is as PlainHost's.
     struct Kept: Sendable {
         var number: Int
@@ -61,6 +61,9 @@ final class RegionKeeper: PlainHost, RegionHost, @unchecked Sendable {
     private let memories = Mutex<[Int: Memory]>([:])
     private let list = Mutex<[Kept]>([])
     var kept: [Kept] { list.withLock { $0 } }
+
+    func attachmentDescriptors(of server: ServerID) throws(HostError) -> DescriptorBag { try local.attachmentDescriptors(of: server) }
+    func sharedMemory() throws(HostError) -> SharedGuestMemory { try local.sharedMemory() }
 
     func makeRegion(length: UInt64) throws(HostError) -> HostRegion { try add(length, at: nil, adopted: false) }
     func adoptRegion(length: UInt64, at gfn: GFN) throws(HostError) -> HostRegion { try add(length, at: gfn, adopted: true) }

@@ -72,7 +72,7 @@ final class ControlConnection {
 
 /// LocalHost as Xen is: it cannot hand its pages to another process, so that isolated emulators get a relay.
 class PlainHost: Host {
-    private let local: LocalHost
+    let local: LocalHost
     init(_ local: LocalHost) { self.local = local }
     var domain: DomainID { local.domain }
     func vcpuCount() throws(HostError) -> Int { try local.vcpuCount() }

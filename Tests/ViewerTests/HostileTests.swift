@@ -210,7 +210,7 @@ struct HostileTests {
             if index == wanted / 4 { settled = coordinator.residentMemory }
         }
         // Those that are told why they are refused are kept for a moment.
-        for _ in 0..<patience / 20 where descriptors() > 40 { usleep(20_000) }
+        for _ in 0..<patience / 5 where descriptors() > 40 { usleep(20_000) }
         #expect(descriptors() <= 40)
         #expect(threads() <= 4)
         #expect(coordinator.residentMemory < settled + 8192, "\(settled) KiB, then \(coordinator.residentMemory) KiB")

@@ -1,4 +1,5 @@
-# 84-boot-menu: SeaBIOS's boot menu, seen on the display and steered by keys: with QEMU's VGA, then with ours, the same pictures.
+# 84-boot-menu: SeaBIOS's boot menu, seen on the display and steered by keys: with QEMU's VGA and its monitor, then with ours
+# and a VNC viewer, the same pictures.
 # On Xen SeaBIOS does not read QEMU's `-boot menu=`, and always offers the menu, for 2.5 seconds; what it shows it also
 # says on port 0xe9.
 # needs: nothing
@@ -27,7 +28,7 @@ menu() {
     "disk=[\"format=raw,vdev=hda,access=rw,backendtype=qdisk,target=$RUN/menu-$whose.img\",\"format=raw,vdev=hdb,access=rw,backendtype=qdisk,target=$PWD/second.img\"]")
   if create "$cfg" -p; then ok "xl create starts menu-$whose"; else not_ok "xl create starts menu-$whose"; diag_file "$(LOG_OF "menu-$whose")" 40; return 1; fi
   # 2.5 seconds are short here, so what presses the key is connected before the guest starts.
-  rm -f press pressed; qmp "$DOMID" "wait $PWD/press" 'key esc' && : > pressed &
+  rm -f press pressed; keys "$whose" "$DOMID" "wait $PWD/press" 'key esc' && : > pressed &
   sleep 2
   check "$whose: the guest starts" xl unpause "menu-$whose"
   wait_until 60 guest_said "$DOMID" 'Press ESC for boot menu'; : > press
@@ -37,7 +38,7 @@ menu() {
   check "$whose: it has the second disk" wait_for_guest "$DOMID" '^2\. ' 10
   pictured "$whose" menu "the menu"
   check "$whose: the guest waits in it" check_waits
-  check "$whose: the key 2 is accepted" qmp "$DOMID" 'key 2'
+  check "$whose: the key 2 is accepted" keys "$whose" "$DOMID" 'key 2'
   check "$whose: the second disk's program starts" wait_for_guest "$DOMID" 'EXERCISER|^ok - |HEARTBEAT' 60
   check "$whose: and not the first one's" eval "! guest_said $DOMID 'AGENT up'"
   pictured "$whose" booted "the boot"

@@ -219,7 +219,8 @@ struct Screen: ~Copyable {
         for page in range.lowerBound / 4096..<max(range.lowerBound / 4096, (range.upperBound + 4095) / 4096) where video.isDirty(page: page) { dirty &+= 1 }
         strategy.answered(dirty: dirty, of: max(1, range.count / 4096), free: video.hasDoorbell, at: lookedAt)
         let bits = UnsafeRawBufferPointer(start: video.dirtyWords, count: video.wordCount &* 8)
-        draw(VGADirtyPages(bitmap: bits), dirty > 0, from: lookedAt, &device, context)
+        // Where asking costs the guest nothing, what the answer took is no reason to ask less often.
+        draw(VGADirtyPages(bitmap: bits), dirty > 0, from: video.hasDoorbell ? EventLoop.now() : lookedAt, &device, context)
     }
 
     /// Brings the surface up to date.

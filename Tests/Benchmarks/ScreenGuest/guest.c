@@ -3,7 +3,7 @@
 //
 // A, B  1024x768, 1920x1080, 32 bits a pixel          n  noise all over, 33 times a second (QEMU looks no more often)
 // s     a screen of text, scrolled by a line 33 times a second     c  another 16x16 square in another colour, 60 times a second
-// i     nothing at all: no timer either               p  one square in another colour, at once
+// i     nothing at all: no timer either               p  one pixel in another colour, at once
 // Each is answered by `k` when it has been done, or begun.
 
 typedef unsigned char u8;
@@ -133,7 +133,7 @@ void guest_main(void) {
             u8 command = in8(COM);
             if (command == 'A') set_mode(1024, 768);
             if (command == 'B') set_mode(1920, 1080);
-            if (command == 'p') { count++; box(64, 64, 4, count * 0x010305 & 0xffffff); }
+            if (command == 'p') { count++; box(64, 64, 1, count * 0x010305 & 0xffffff); }
             else { work = command == 'n' || command == 's' || command == 'c' ? command : 'i'; set_rate(work == 'i' ? 0 : work == 'c' ? 60 : 33); }
             if (command == 's') for (u32 y = 0; y + 16 <= height; y += 16) line(y);
             answer();

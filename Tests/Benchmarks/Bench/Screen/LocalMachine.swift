@@ -87,13 +87,9 @@ final class LocalMachine: @unchecked Sendable {
         try vcpu.write(port: 0x3c0, size: 1, value: 0x20)
     }
 
-    /// The guest writes four by four pixels in a colour.
-    func box(_ x: Int, _ y: Int, colour: UInt32) throws {
-        let vcpu = try vcpu()
-        let both = UInt64(colour) << 32 | UInt64(colour)
-        for row in y..<y + 4 {
-            for half in [0, 8] { try vcpu.writeMemory(GuestAddress(Self.frames + UInt64((row * width + x) * 4 + half)), size: 8, value: both) }
-        }
+    /// The guest writes one pixel.
+    func pixel(_ x: Int, _ y: Int, colour: UInt32) throws {
+        try vcpu().writeMemory(GuestAddress(Self.frames + UInt64((y * width + x) * 4)), size: 4, value: UInt64(colour))
     }
 
     func end() {

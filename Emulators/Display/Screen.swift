@@ -32,6 +32,8 @@ struct Screen: ~Copyable {
     private var due: UInt64?
     private var tracking = false
     private var waitsForDirty = false
+    /// A look was due while the host's answer to the one before was awaited: what rang for it may have been written after that answer.
+    private var missed = false
     private var lookedAt: UInt64 = 0
     /// Whether the guest writes text without our seeing it, as of the last look.
     private var windowIsPlain = false
@@ -176,7 +178,11 @@ struct Screen: ~Copyable {
     // MARK: what
 
     private mutating func update(_ device: inout VGADevice, _ window: inout LegacyWindow, _ context: borrowing Context) {
-        guard viewers > 0, !waitsForDirty else { return }
+        guard viewers > 0 else { return }
+        guard !waitsForDirty else {
+            missed = true
+            return
+        }
         let now = EventLoop.now()
         lookedAt = now
         _ = window.look(&device)
@@ -257,6 +263,8 @@ struct Screen: ~Copyable {
         var next = cadence.nextLook(after: now)
         // A host that rings at the next write has to be asked no sooner: only blinking is left. It does not ring for the plain window.
         if video.hasDoorbell && tracking && !changed && !windowIsPlain { next = .max }
+        if missed { next = min(next, cadence.nextUpdate(from: now)) }
+        missed = false
         if let blink = device.nextBlink { next = min(next, blink) }
         if next != .max { look(at: next, context) }
     }

@@ -44,6 +44,14 @@ DOMID=$(xl domid demux)
 check "a picture after the restore" take demux "$DOMID" $LOGS/modes-demux/restored.png
 check "it is the same" $TOOLS/picture same $LOGS/modes-demux/saved.png $LOGS/modes-demux/restored.png
 frames() { guest_lines "$DOMID" | grep -c FRAME; }
+
+# The display is killed: a successor finds the registers in the state region and the picture in video memory.
+display_pid() { pgrep -f "$STAGE/bin/demux-display" | tail -n 1; }
+OLD=$(display_pid)
+check "the display can be killed" kill -KILL "$OLD"
+check "a successor serves" wait_until 30 eval "[ -n \"\$(display_pid)\" ] && [ \"\$(display_pid)\" != $OLD ] && status_has $DOMID '^display .* serving'"
+check "a picture of the successor" take demux "$DOMID" $LOGS/modes-demux/succeeded.png
+check "it is the same, too" $TOOLS/picture same $LOGS/modes-demux/restored.png $LOGS/modes-demux/succeeded.png
 was=$(frames)
 check "xl unpause succeeds" xl unpause demux
 check "the restored guest draws on" wait_until 60 eval "[ \$(frames) -gt $((was + 4)) ]"

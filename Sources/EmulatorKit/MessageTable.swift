@@ -36,15 +36,21 @@ struct MessageTable {
         nonmutating set { bytes.storeBytes(of: newValue, toByteOffset: Self.pendingPlace, as: UInt64.self) }
     }
 
-    private func isMasked(_ vector: Int) -> Bool {
-        bytes.load(fromByteOffset: vector * Self.entryLength + Self.controlPlace, as: UInt32.self) & 1 != 0
+    /// Whether a vector's messages have to wait.
+    /// - Parameter control: the capability's control register.
+    private func isMasked(_ vector: Int, _ control: UInt64) -> Bool {
+        let entry = bytes + vector * Self.entryLength
+        // A message of vector 0 to an APIC is one of Xen's own: it names an event channel, by which the guest masks it. Linux as a Xen guest
+        // then leaves the mask bits here as they were after the reset: set.
+        if entry.load(fromByteOffset: 8, as: UInt32.self) & 0xff == 0, entry.load(as: UInt32.self) >> 20 == 0xfee { return false }
+        return control & Control.masked != 0 || entry.load(fromByteOffset: Self.controlPlace, as: UInt32.self) & 1 != 0
     }
 
     /// What the message of a vector is made of; nil when there is none or it is masked (it is then pending).
     /// - Parameter control: the capability's control register.
     func message(_ vector: Int, control: UInt64) -> (address: UInt64, data: UInt32)? {
         guard (0..<description.vectors).contains(vector) else { return nil }
-        guard control & Control.masked == 0, !isMasked(vector) else {
+        guard !isMasked(vector, control) else {
             pending |= 1 << UInt64(vector)
             return nil
         }
@@ -54,8 +60,8 @@ struct MessageTable {
 
     /// A pending vector that nothing masks; its pending bit is cleared.
     func takeUnmasked(control: UInt64) -> Int? {
-        guard control & Control.masked == 0 else { return nil }
-        for vector in 0..<description.vectors where pending >> UInt64(vector) & 1 != 0 && !isMasked(vector) {
+        guard pending != 0 else { return nil }
+        for vector in 0..<description.vectors where pending >> UInt64(vector) & 1 != 0 && !isMasked(vector, control) {
             pending &= ~(1 << UInt64(vector))
             return vector
         }

@@ -10,8 +10,9 @@ struct ImageFile: ~Copyable, Sendable {
     let geometry: DiskGeometry
 
     /// Opens and locks an image.
+    /// - Parameter patience: how long to wait, a tenth of a second at a time, for somebody who is about to let go of it.
     /// - Throws: SetupError when it cannot be opened, somebody else has it, or it holds no block.
-    init(_ path: String, readOnly: Bool) throws(SetupError) {
+    init(_ path: String, readOnly: Bool, patience: Int = 0) throws(SetupError) {
         let raw = open(path, (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY)
         guard raw >= 0 else { throw SetupError(SystemError("open", "the image \(path)")) }
         let descriptor = OwnedDescriptor(adopting: raw)
@@ -19,9 +20,17 @@ struct ImageFile: ~Copyable, Sendable {
         guard fstat(raw, &status) == 0 else { throw SetupError(SystemError("look at", "the image \(path)")) }
         let type = status.st_mode & S_IFMT
         guard type == S_IFREG || type == S_IFBLK else {
-            throw SetupError("use", "the image \(path)", reason: "it is neither a file nor a block device", remedy: "give the option 'image' the path of a raw image")
+            throw SetupError(
+                "use", "the image \(path)", reason: "it is neither a file nor a block device", remedy: "give the option 'image' the path of a raw image")
         }
-        guard demux_lock_file(raw, readOnly ? 0 : 1) == 0 else {
+        var isLocked = demux_lock_file(raw, readOnly ? 0 : 1) == 0
+        var attempts = patience
+        while !isLocked, errno == EAGAIN || errno == EACCES, attempts > 0 {
+            usleep(100_000)
+            attempts -= 1
+            isLocked = demux_lock_file(raw, readOnly ? 0 : 1) == 0
+        }
+        guard isLocked else {
             let isTaken = errno == EAGAIN || errno == EACCES
             throw SetupError(
                 "lock", "the image \(path)", reason: isTaken ? "somebody else uses it" : String(cString: strerror(errno)),
@@ -31,7 +40,8 @@ struct ImageFile: ~Copyable, Sendable {
         guard end >= 0 else { throw SetupError(SystemError("find the length of", "the image \(path)")) }
         guard end >= 512 else {
             throw SetupError(
-                "use", "the image \(path)", reason: "it has \(end) bytes, and a block has 512", remedy: "make it as long as the disk is to be: truncate -s 4G \(path)")
+                "use", "the image \(path)", reason: "it has \(end) bytes, and a block has 512",
+                remedy: "make it as long as the disk is to be: truncate -s 4G \(path)")
         }
         geometry = DiskGeometry(blocks: UInt64(end) / 512, isReadOnly: readOnly)
         self.descriptor = descriptor

@@ -32,13 +32,15 @@ struct NVMeDisk: Emulator, ~Copyable {
         let readOnly = try setup.flag("read-only", default: false)
         let serial = setup.option("serial") ?? "demux-nvme"
         guard (1...20).contains(serial.utf8.count), serial.utf8.allSatisfy({ (0x21..<0x7f).contains($0) }) else {
-            throw SetupError("use", "the serial number '\(serial.prefix(60))'", reason: "it has 1 to 20 printable characters of ASCII", remedy: "choose another one")
+            throw SetupError(
+                "use", "the serial number '\(serial.prefix(60))'", reason: "it has 1 to 20 printable characters of ASCII", remedy: "choose another one")
         }
         let slot = setup.option("pci")
         guard let memory = setup.memory else {
             throw SetupError("start", "the disk", reason: "it has no access to the guest's memory", remedy: "use a host or a mode that gives it some")
         }
-        let worker = try DiskWorker(try ImageFile(path, readOnly: readOnly))
+        // A predecessor that was killed keeps the lock until the storage has done what it was asked last.
+        let worker = try DiskWorker(try ImageFile(path, readOnly: readOnly, patience: setup.state.isFresh ? 0 : 50))
         guard setup.context.watch(worker.doorbell) else { throw SetupError("watch", "the disk's doorbell", reason: "too much is watched already") }
         var description = PCIDescription(vendor: 0x1234, device: 0x4e56, classCode: 0x01_0802, subsystemVendor: 0x1234, subsystem: 0x0001, label: "nvme")
         description.bars = [0: .memory64(Controller.windowLength, prefetchable: false)]

@@ -139,7 +139,9 @@ extension PCIDescription {
         guard (1...EmulatorKit.MessageTable.mostVectors).contains(table.vectors) else {
             return "MSI-X has 1 to \(EmulatorKit.MessageTable.mostVectors) vectors here, not \(table.vectors)"
         }
-        guard let bar = bars[table.bar], bar.kind != .ports, bar.claimed else { return "BAR \(table.bar), which is to hold the MSI-X table, is not one of claimed memory" }
+        guard let bar = bars[table.bar], bar.kind != .ports, bar.claimed else {
+            return "BAR \(table.bar), which is to hold the MSI-X table, is not one of claimed memory"
+        }
         let tableEnd = table.tableOffset + table.vectors * 16
         guard table.tableOffset >= 0, table.pendingOffset >= 0, table.tableOffset & 7 == 0, table.pendingOffset & 7 == 0,
             UInt64(tableEnd) <= bar.size, UInt64(table.pendingOffset) + 8 <= bar.size,

@@ -145,8 +145,8 @@ struct ErrorLog {
         if entries.count == Self.length { entries.removeLast() }
         entries.insert(
             Entry(
-                count: count, queue: UInt16(truncatingIfNeeded: queue), command: command.identifier, status: status.word, block: queue == 0 ? 0 : command.firstBlock,
-                namespace: command.namespace), at: 0)
+                count: count, queue: UInt16(truncatingIfNeeded: queue), command: command.identifier, status: status.word,
+                block: queue == 0 ? 0 : command.firstBlock, namespace: command.namespace), at: 0)
     }
 
     /// The newest one first.

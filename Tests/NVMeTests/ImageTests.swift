@@ -83,7 +83,10 @@ struct ImageTests {
         #expect(bytes[4095] == 0 && bytes[4096] == 0x5a && bytes[8191] == 0x5a && bytes[8192] == 0 && bytes[12287] == 0 && bytes[12288] == 0x5a)
         #expect(bytes[16384] == 0 && bytes[16895] == 0 && bytes[16896] == 0x5a && bytes[69632] == 0)
         #expect(buffer.load(fromByteOffset: 4096, as: UInt8.self) == 0x5a && buffer.load(fromByteOffset: 8192, as: UInt8.self) == 0)
-        for block in 0..<16 { worker.begin(DiskJob(number: block, kind: .write(durable: false), offset: 1 << 19 | UInt64(block) << 9, length: 512, buffer: buffer + 4096)) }
+        for block in 0..<16 {
+            let offset: UInt64 = 1 << 19 | UInt64(block) << 9
+            worker.begin(DiskJob(number: block, kind: .write(durable: false), offset: offset, length: 512, buffer: buffer + 4096))
+        }
         #expect(worker.end())
         #expect(try file.bytes[(1 << 19)..<(1 << 19 + 16 * 512)].allSatisfy { $0 == 0x5a })
     }

@@ -45,6 +45,8 @@ let package = Package(
         .target(name: "Surface", dependencies: ["CSurface", "CLinux", "Platform"]),
         // The standard VGA as a value that knows no host.
         .target(name: "VGA", dependencies: ["CPixman"]),
+        // An NVMe controller as a value that knows no host.
+        .target(name: "NVMe"),
         // What a VNC server says before and around libvncserver: handshakes, security, WebSocket, comparison of tiles.
         .target(name: "RFB", dependencies: ["Platform"]),
         // Pictures of surfaces, as PNG.
@@ -73,6 +75,8 @@ let package = Package(
         .executableTarget(name: "demux-example", dependencies: ["EmulatorKit"], path: "Emulators/Example"),
         .executableTarget(
             name: "demux-display", dependencies: ["VGA", "Surface", "EmulatorKit", "Host", "Platform", "XenHost"], path: "Emulators/Display"),
+        .executableTarget(
+            name: "demux-nvme", dependencies: ["NVMe", "CLinux", "EmulatorKit", "Host", "Platform", "XenHost"], path: "Emulators/NVMe"),
         .executableTarget(name: "demux-keyboard", dependencies: ["EmulatorKit"], path: "Emulators/Keyboard"),
         .executableTarget(
             name: "demux-vnc",
@@ -127,6 +131,7 @@ let package = Package(
         .testTarget(name: "LocalCPUTests", dependencies: ["LocalCPU", "LocalHost", "Host", "Platform"]),
         .testTarget(name: "DisplayTests", dependencies: ["demux-display", "VGA", "Surface", "EmulatorKit", "EmulatorProtocol", "Host", "Platform"]),
         .testTarget(name: "KeyboardTests", dependencies: ["demux-keyboard", "EmulatorKit"]),
+        .testTarget(name: "NVMeTests", dependencies: ["demux-nvme", "NVMe", "CLinux", "EmulatorKit", "EmulatorProtocol", "Host", "Platform"]),
         .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform"]),
         // The exporter as a real process, real viewers and hostile ones.
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux"]),

@@ -106,6 +106,8 @@ struct Core: ~Copyable {
     let functions: UnsafeMutablePointer<PCIState>
     static let mostFunctions = 8
     var functionCount = 0
+    /// Whether some function has an MSI-X table, whose accesses are not the device's.
+    var hasTables = false
     /// Whether some function has a BAR whose move the device was not told yet.
     var hasMoves = false
     var remaps: [PendingRemap] = []

@@ -219,8 +219,7 @@ struct Screen: ~Copyable {
         for page in range.lowerBound / 4096..<max(range.lowerBound / 4096, (range.upperBound + 4095) / 4096) where video.isDirty(page: page) { dirty &+= 1 }
         strategy.answered(dirty: dirty, of: max(1, range.count / 4096), free: video.hasDoorbell, at: lookedAt)
         let bits = UnsafeRawBufferPointer(start: video.dirtyWords, count: video.wordCount &* 8)
-        // Where asking costs the guest nothing, what the answer took is no reason to ask less often.
-        draw(VGADirtyPages(bitmap: bits), dirty > 0, from: video.hasDoorbell ? EventLoop.now() : lookedAt, &device, context)
+        draw(VGADirtyPages(bitmap: bits), dirty > 0, from: lookedAt, &device, context)
     }
 
     /// Brings the surface up to date.
@@ -230,6 +229,8 @@ struct Screen: ~Copyable {
         guard viewers > 0, let canvas, canvas.writer.width == scanout.width, canvas.writer.height == scanout.height else {
             // The pages that were named as changed are not drawn now, and are not named again.
             forget(&device)
+            // The mode has changed meanwhile: the next look asks for its surface.
+            missed = true
             return again(changed: true, from: start, device, context)
         }
         var reported = false
@@ -260,10 +261,13 @@ struct Screen: ~Copyable {
 
     private mutating func again(changed: Bool, from start: UInt64, _ device: borrowing VGADevice, _ context: borrowing Context) {
         let now = EventLoop.now()
-        cadence.looked(at: now, changed: changed, spent: now &- start)
+        // Where asking costs the guest nothing, what it took is no reason to ask less often: the readers' rate is limit enough.
+        let isFree = video.hasDoorbell && tracking
+        cadence.looked(at: now, changed: changed, spent: isFree ? 0 : now &- start)
         var next = cadence.nextLook(after: now)
-        // A host that rings at the next write has to be asked no sooner: only blinking is left. It does not ring for the plain window.
-        if video.hasDoorbell && tracking && !changed && !windowIsPlain { next = .max }
+        // A host that rings at the next write has to be asked no sooner, whether or not there was one: only blinking is left. A look in vain
+        // after each change would take the next one's turn. It does not ring for the plain window.
+        if isFree && !windowIsPlain { next = .max }
         if missed { next = min(next, cadence.nextUpdate(from: now)) }
         missed = false
         if let blink = device.nextBlink { next = min(next, blink) }

@@ -7,7 +7,7 @@ import RFB
 ///     demux-bench --screen BIN FIRMWARE
 ///
 /// BIN has demux-vnc, demux-display and demux-scratch; FIRMWARE is built by Tests/Benchmarks/ScreenGuest. DEMUX_BENCH_SECONDS is how long each line
-/// is measured (1.5), DEMUX_BENCH_SCREEN which parts run ("encoding,latency,hostile"). Nothing that is measured makes it fail.
+/// is measured (1.5), DEMUX_BENCH_SCREEN which parts run ("encoding,latency,hostile"), DEMUX_BENCH_ONLY how the name of what is drawn begins. Nothing that is measured makes it fail.
 struct ScreenBench {
     private let bin: String
     private let firmware: String
@@ -59,6 +59,8 @@ struct ScreenBench {
         print("VNC servers, one viewer that asks for the next update at once, 60 times a second at most, each over a UNIX socket: updates a second, processor time and")
         print("bytes of an update, and how often a second the server was woken up. Demux is demux-vnc, and the surface is drawn by the benchmark; QEMU is without its")
         print("vCPU's thread, its display is in it; Xvnc has the X client's drawing in it. Over QEMU is ours over QEMU's, an update, then bytes. No JPEG anywhere.")
+        let only = environment["DEMUX_BENCH_ONLY"] ?? ""
+        let paintings = Painting.allCases.filter { $0.name.hasPrefix(only) }
         var worst: [String: Double] = [:]
         func note(_ what: String, _ value: Double) { if value.isFinite { worst[what] = max(worst[what] ?? 0, value) } }
         for (width, height) in [(1024, 768), (1920, 1080)] {
@@ -73,7 +75,7 @@ struct ScreenBench {
             }
             var table = Table(["\(width)×\(height)", ""] + contestants.flatMap { ["\($0.name) upd/s", "ms", "KB", "wakes/s"] } + ["over QEMU", "bytes"])
             for (encoding, name) in [(Encoding.raw, "raw"), (Encoding.tight, "tight"), (Encoding.zrle, "ZRLE")] {
-                for painting in Painting.allCases where painting != .idle || encoding == Encoding.raw {
+                for painting in paintings where painting != .idle || encoding == Encoding.raw {
                     let lines = try contestants.map { try measure($0, painting, encoding, seconds: seconds) }
                     let (ours, qemu) = (lines[0], lines[1])
                     let (cost, bytes) = (ours.cost / qemu.cost, ours.bytes / qemu.bytes)

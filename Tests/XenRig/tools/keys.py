@@ -26,8 +26,11 @@ class Typist(Viewer):
             self.key("ret" if character == "\n" else character)
 
     def place(self, x, y, buttons=0):
-        self.at = x * (self.width - 1) // 32767, y * (self.height - 1) // 32767
-        self.socket.sendall(struct.pack(">BBHH", 5, buttons, *self.at))
+        # On its way, as a person's hand moves it: the first movement has Demux ask whether the guest's pointer takes places by now.
+        for way in (0.9, 0.95, 1):
+            self.at = int(x * way) * (self.width - 1) // 32767, int(y * way) * (self.height - 1) // 32767
+            self.socket.sendall(struct.pack(">BBHH", 5, buttons, *self.at))
+            time.sleep(1)
 
     def click(self):
         for buttons in (1, 0):

@@ -54,7 +54,7 @@ let package = Package(
         // LocalHost's vCPUs on KVM.
         .target(name: "LocalCPU", dependencies: ["LocalHost", "Host", "Platform", "CKVM"]),
 
-        .target(name: "Toolstack", dependencies: ["Host", "Platform", "CLinux", "EmulatorProtocol"]),
+        .target(name: "Toolstack", dependencies: ["Host", "Platform", "CLinux", "EmulatorProtocol", "Unplug"]),
 
         // What a person writes, and what the command and the coordinator say to each other.
         .target(name: "Specification", dependencies: ["Host", "EmulatorProtocol"]),
@@ -69,7 +69,7 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
-            name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalCPU", "LocalHost", "XenHost", "Toolstack"]),
+            name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalCPU", "LocalHost", "XenHost", "Toolstack", "Unplug"]),
 
         .executableTarget(name: "demux-scratch", dependencies: ["EmulatorKit", "XenHost"], path: "Emulators/Scratch"),
         .executableTarget(name: "demux-example", dependencies: ["EmulatorKit"], path: "Emulators/Example"),

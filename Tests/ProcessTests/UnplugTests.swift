@@ -185,6 +185,26 @@ struct UnplugTests {
         }
     }
 
+    @Test("What a guest has unplugged is saved with it, and the emulators of the restored one start without")
+    func savedAndRestored() throws {
+        let promise = Promise<SavedUnplug?>()
+        try withGuest([Built.plug("a", "nic")]) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            #expect(try guest.onLoop { $0.savedUnplug } == nil)
+            let vcpu = try guest.vcpu()
+            try vcpu.write(port: 0x12, size: 2, value: 3)
+            try vcpu.write(port: 0x10, size: 2, value: 2)
+            promise.fulfil(try guest.onLoop { $0.savedUnplug })
+        }
+        let saved = try #require(try promise.get("the state"))
+        #expect(saved == SavedUnplug(classes: [.nic], product: 3, build: nil, isBlacklisted: false, isROMLocked: false))
+        try withGuest([Built.plug("a", "nic"), Built.plug("b", "nvme", ports: 0x650)], before: { $0.preset(saved) }) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            #expect(try guest.vcpu().read(port: 0x640, size: 1) == 0xff && guest.vcpu().read(port: 0x650, size: 1) == 0x50)
+            #expect(try guest.unplug.classes == ["nic"] && guest.unplug.product == "linux")
+        }
+    }
+
     @Test("A blacklisted build reads the other magic, by the specification's list and by the host's")
     func blacklist() throws {
         let unplug = UnplugSpecification(blacklist: [.init(product: 3, build: 7), .init(product: 2, build: nil)])

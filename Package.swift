@@ -47,6 +47,8 @@ let package = Package(
         .target(name: "Surface", dependencies: ["CSurface", "CLinux", "Platform"]),
         // The standard VGA as a value that knows no host.
         .target(name: "VGA", dependencies: ["CPixman"]),
+        // An NVMe controller as a value that knows no host.
+        .target(name: "NVMe"),
         // What a VNC server says before and around libvncserver: handshakes, security, WebSocket, comparison of tiles.
         .target(name: "RFB", dependencies: ["Platform"]),
         // Pictures of surfaces, as PNG.
@@ -75,6 +77,8 @@ let package = Package(
         .executableTarget(name: "demux-example", dependencies: ["EmulatorKit"], path: "Emulators/Example"),
         .executableTarget(
             name: "demux-display", dependencies: ["VGA", "Surface", "EmulatorKit", "Host", "Platform", "XenHost"], path: "Emulators/Display"),
+        .executableTarget(
+            name: "demux-nvme", dependencies: ["NVMe", "CLinux", "EmulatorKit", "Host", "Platform", "XenHost"], path: "Emulators/NVMe"),
         .executableTarget(name: "demux-keyboard", dependencies: ["EmulatorKit"], path: "Emulators/Keyboard"),
         .executableTarget(
             name: "demux-vnc",
@@ -108,7 +112,7 @@ let package = Package(
         .executableTarget(
             name: "demux-bench",
             dependencies: [
-                "CIoreq", "CPlacement", "Coordinator", "EmulatorProtocol", "Host", "LocalHost", "Platform", "Specification",
+                "CIoreq", "CPlacement", "Coordinator", "EmulatorProtocol", "Host", "LocalHost", "Platform", "RFB", "Specification", "Surface",
                 .product(name: "Histogram", package: "hdrhistogram-swift"), .product(name: "Logging", package: "swift-log"),
             ],
             path: "Tests/Benchmarks/Bench"),
@@ -128,8 +132,9 @@ let package = Package(
         .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform"]),
         .testTarget(name: "PictureTests", dependencies: ["Picture", "Surface", "Platform"]),
         .testTarget(name: "LocalCPUTests", dependencies: ["LocalCPU", "LocalHost", "Host", "Platform"]),
-        .testTarget(name: "DisplayTests", dependencies: ["demux-display", "VGA", "Surface", "EmulatorKit", "Host", "Platform"]),
+        .testTarget(name: "DisplayTests", dependencies: ["demux-display", "VGA", "Surface", "EmulatorKit", "EmulatorProtocol", "Host", "Platform"]),
         .testTarget(name: "KeyboardTests", dependencies: ["demux-keyboard", "EmulatorKit"]),
+        .testTarget(name: "NVMeTests", dependencies: ["demux-nvme", "NVMe", "CLinux", "EmulatorKit", "EmulatorProtocol", "Host", "Platform"]),
         .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform"]),
         // The exporter as a real process, real viewers and hostile ones.
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux"]),
@@ -141,7 +146,8 @@ let package = Package(
             name: "ProcessTests",
             dependencies: [
                 "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
-                "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "Surface", .product(name: "Logging", package: "swift-log"),
+                "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "demux-display", "demux-vnc", "demux-keyboard",
+                "Picture", "Surface", .product(name: "Logging", package: "swift-log"),
             ]),
     ],
     swiftLanguageModes: [.v6]

@@ -12,8 +12,11 @@ struct Cadence {
     /// Updates that may come at once after a pause, so that the first change after a rest is shown without delay.
     static let burst: UInt64 = 3
 
+    /// The most updates a second.
+    static let mostRate = 240
+
     /// Updates a second that the readers take, 1 to 240.
-    var rate = 60 { didSet { rate = min(max(rate, 1), 240) } }
+    var rate = 60 { didSet { rate = min(max(rate, 1), Self.mostRate) } }
     /// What a look and an update cost together, smoothed.
     private(set) var cost: UInt64 = 0
     private var idleLooks = 0
@@ -34,8 +37,9 @@ struct Cadence {
         let sample = min(spent, 50_000_000)
         cost = sample < cost ? sample / 2 &+ cost / 2 : cost &- cost / 4 &+ sample / 4
         refill(now)
+        // A look in vain costs as much: a reader that asks without pause is not to have it made without pause.
+        credit = credit > shortest ? credit &- shortest : 0
         if changed {
-            credit = credit > shortest ? credit &- shortest : 0
             idleLooks = 0
             interval = shortest
         } else {

@@ -12,7 +12,7 @@ import XenHost
 @main
 struct Display: Emulator, ~Copyable {
     static let name = "display"
-    static let stateLength = VGADevice.stateLength
+    static let stateLength = VGADevice.stateLength + LegacyWindow.Record.length
     static let capabilities = ["surface"]
     static func main() { run(direct: XenDirect.self) }
 
@@ -75,7 +75,7 @@ struct Display: Emulator, ~Copyable {
         }
         self.device = device
         screen = Screen(video: video)
-        legacy = LegacyWindow(text: text, graphics: graphics)
+        legacy = LegacyWindow(text: text, graphics: graphics, record: setup.state.bytes + VGADevice.stateLength)
         self.video = video
         rom = image ?? []
         self.function = function
@@ -83,7 +83,7 @@ struct Display: Emulator, ~Copyable {
         self.dispi = dispi
         self.window = window
         isAdopted = video.isAdopted
-        if isAdopted { legacy.adopt(self.device, setup.context) }
+        if isAdopted { legacy.adopt(&self.device, setup.context) }
     }
 
     private static func mode(_ text: String?) throws(SetupError) -> VGAMode? {
@@ -106,6 +106,7 @@ struct Display: Emulator, ~Copyable {
 
     mutating func read(_ access: Access, _ context: borrowing Context) -> Answer {
         let answer: UInt64
+        let isPort = access.window == ports || access.window == dispi
         switch access.window {
         case ports: answer = device.readPort(Layout.ports &+ UInt16(truncatingIfNeeded: access.offset), size: access.size)
         case dispi: answer = device.readPort(Layout.dispi &+ UInt16(truncatingIfNeeded: access.offset), size: access.size)
@@ -114,19 +115,26 @@ struct Display: Emulator, ~Copyable {
         case function.bar(2): answer = device.readRegisters(access.offset, size: access.size)
         default: return .value(access.allOnes)
         }
-        return legacy.mayChange ? legacy.settle(&device, access, value: answer, now: EventLoop.now(), context) : .value(answer)
+        return legacy.mayChange ? legacy.settle(&device, access, isPort: isPort, value: answer, now: EventLoop.now(), context) : .value(answer)
     }
 
     mutating func write(_ access: Access, _ value: UInt64, _ context: borrowing Context) -> Answer {
         switch access.window {
         case ports: device.writePort(Layout.ports &+ UInt16(truncatingIfNeeded: access.offset), size: access.size, value: value)
-        case dispi: device.writePort(Layout.dispi &+ UInt16(truncatingIfNeeded: access.offset), size: access.size, value: value)
+        case dispi:
+            // Switching DISPI on clears video memory, with the text that the guest wrote before.
+            _ = legacy.look(&device)
+            device.writePort(Layout.dispi &+ UInt16(truncatingIfNeeded: access.offset), size: access.size, value: value)
         case window: legacy.write(access, value, &device)
-        case function.bar(2): device.writeRegisters(access.offset, size: access.size, value: value)
+        case function.bar(2):
+            _ = legacy.look(&device)
+            device.writeRegisters(access.offset, size: access.size, value: value)
         default: return .done
         }
         if screen.isWatched && (device.changedRegisters || device.wroteMemory) { screen.stir(context) }
-        return legacy.mayChange ? legacy.settle(&device, access, value: 0, now: EventLoop.now(), context) : .done
+        guard legacy.mayChange else { return .done }
+        let isPort = access.window == ports || access.window == dispi
+        return legacy.settle(&device, access, isPort: isPort, value: 0, now: EventLoop.now(), context)
     }
 
     // MARK: events

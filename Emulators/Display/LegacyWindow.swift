@@ -8,6 +8,10 @@ import VGA
 /// The window becomes plain lazily, after some trapped traffic, because a mode set switches it to and fro; and traps again before the
 /// register write that makes it anything else is answered. The vCPU that causes a change waits for it. Another vCPU's posted writes
 /// may still be on their way then: they are carried out on the plain memory, when it stands.
+///
+/// Memory must not come under an access to the window that waits for its answer: Xen carries the instruction out again when it has the answer,
+/// finds memory, and ends the guest because the answer fits nothing (hvmemul_do_io, "correctly re-issued"). So the window is entered in a
+/// port access, and only while no other vCPU waits for us.
 struct LegacyWindow: ~Copyable {
     private enum State: Equatable {
         case trapping
@@ -40,15 +44,49 @@ struct LegacyWindow: ~Copyable {
     private var threshold = Self.leastTraffic
     private var enteredAt: UInt64 = 0
     private var refused = false
+    private let record: Record
     /// How often it was entered, for who wants to know.
     private(set) var entries = 0
 
     static let textLength = 0x8000
     static let graphicsLength = 0x10000
 
-    init(text: DeviceRegion?, graphics: DeviceRegion?) {
+    /// What a successor has to know, in the state region: the plain window whose content has not been taken over to the end.
+    struct Record {
+        static let length = 16
+        private static let valid: UInt32 = 0x314e_4950  // "PIN1"
+        private let bytes: UnsafeMutableRawPointer
+
+        init(_ bytes: UnsafeMutableRawPointer) { self.bytes = bytes }
+
+        /// Whoever wrote it, what comes out is a window that there is.
+        var window: VGAPlainWindow? {
+            get {
+                guard bytes.load(as: UInt32.self) == Self.valid else { return nil }
+                let (offset, length) = (Int(bytes.load(fromByteOffset: 4, as: UInt32.self)), Int(bytes.load(fromByteOffset: 8, as: UInt32.self)))
+                let layout = bytes.load(fromByteOffset: 12, as: UInt32.self)
+                guard length == LegacyWindow.textLength || length == LegacyWindow.graphicsLength, offset & 4095 == 0,
+                    offset <= VGADevice.windowLength - length
+                else { return nil }
+                return VGAPlainWindow(offset: offset, length: length, layout: layout == 0xff ? .chained : .oddEven(plane: Int(layout & 2)))
+            }
+            nonmutating set {
+                bytes.storeBytes(of: 0, as: UInt32.self)
+                guard let newValue else { return }
+                bytes.storeBytes(of: UInt32(truncatingIfNeeded: newValue.offset), toByteOffset: 4, as: UInt32.self)
+                bytes.storeBytes(of: UInt32(truncatingIfNeeded: newValue.length), toByteOffset: 8, as: UInt32.self)
+                let layout: UInt32 = if case .oddEven(let plane) = newValue.layout { UInt32(plane & 2) } else { 0xff }
+                bytes.storeBytes(of: layout, toByteOffset: 12, as: UInt32.self)
+                bytes.storeBytes(of: Self.valid, as: UInt32.self)
+            }
+        }
+    }
+
+    /// - Parameter record: `Record.length` bytes of the state region.
+    init(text: DeviceRegion?, graphics: DeviceRegion?, record: UnsafeMutableRawPointer) {
         self.text = text
         self.graphics = graphics
+        self.record = Record(record)
         previous = .allocate(byteCount: Self.graphicsLength, alignment: 4096)
         previous.initializeMemory(as: UInt8.self, repeating: 0, count: Self.graphicsLength)
     }
@@ -61,16 +99,37 @@ struct LegacyWindow: ~Copyable {
 
     private static func address(_ window: VGAPlainWindow) -> UInt64 { base &+ UInt64(truncatingIfNeeded: window.offset) }
 
-    /// A successor finds the window as its predecessor left it.
-    mutating func adopt(_ device: borrowing VGADevice, _ context: borrowing Context) {
+    /// A successor finds the window as its predecessor left it, perhaps in the middle of a change.
+    mutating func adopt(_ device: inout VGADevice, _ context: borrowing Context) {
+        let held = record.window
         for region in [text, graphics] {
-            guard let region, let address = region.address else { continue }
-            if let window = device.plainWindow, window.length == region.length, Self.address(window) == address {
-                state = .plain(window)
-            } else {
-                context.place(region, at: nil)
+            guard let region else { continue }
+            let held = held.flatMap { self.region($0) == region ? $0 : nil }
+            if let address = region.address {
+                if let window = device.plainWindow, self.region(window) == region, Self.address(window) == address {
+                    state = .plain(window)
+                    recall(window, region, device)
+                    record.window = window
+                } else {
+                    // The register was written, and the memory is still there: so is the guest's last text.
+                    if let held, Self.address(held) == address {
+                        state = .leaving(held)
+                        recall(held, region, device)
+                    }
+                    context.place(region, at: nil)
+                }
+            } else if let held {
+                recall(held, region, device)
+                take(held, region, &device)
+                record.window = nil
             }
         }
+    }
+
+    /// What the predecessor last took over is what stands in video memory, unless that was cleared since.
+    private func recall(_ window: VGAPlainWindow, _ region: DeviceRegion, _ device: borrowing VGADevice) {
+        let bytes = UnsafeMutableRawBufferPointer(start: previous, count: region.length)
+        if device.isDISPIOn { memcpy(previous, region.bytes, region.length) } else { device.exportPlainWindow(window, to: bytes) }
     }
 
     /// Whether the guest writes to the window without our seeing it: the screen has to look.
@@ -101,7 +160,15 @@ struct LegacyWindow: ~Copyable {
     /// A trapped write to the window.
     mutating func write(_ access: Access, _ value: UInt64, _ device: inout VGADevice) {
         traffic &+= 1
-        guard isPlain else { return device.writeWindow(access.offset, size: access.size, value: value) }
+        guard isPlain else {
+            device.writeWindow(access.offset, size: access.size, value: value)
+            // Memory that is on its way into the window has been filled already.
+            if case .entering(let window) = state, let region = region(window), device.plainWindow == window {
+                device.exportPlainWindow(window, to: UnsafeMutableRawBufferPointer(start: region.bytes, count: region.length))
+                memcpy(previous, region.bytes, region.length)
+            }
+            return
+        }
         for index in 0..<min(access.size, 8) {
             let byte = UInt8(truncatingIfNeeded: value >> UInt64(index &* 8))
             if let place = plain(access.offset &+ index) {
@@ -116,12 +183,15 @@ struct LegacyWindow: ~Copyable {
     @inline(__always) var mayChange: Bool { state != .trapping || traffic >= threshold }
 
     /// After an access that was answered with `value`: puts the window where the registers want it.
+    /// - Parameter isPort: whether it was an access to a port, and not to memory.
     /// - Returns: `.later` when the guest waits for that.
-    mutating func settle(_ device: inout VGADevice, _ access: Access, value: UInt64, now: UInt64, _ context: borrowing Context) -> Answer {
+    mutating func settle(
+        _ device: inout VGADevice, _ access: Access, isPort: Bool, value: UInt64, now: UInt64, _ context: borrowing Context
+    ) -> Answer {
         let wanted = device.plainWindow
         switch state {
         case .trapping:
-            guard let wanted, traffic >= threshold, !access.isPosted, !refused, let region = region(wanted) else { break }
+            guard let wanted, traffic >= threshold, isPort, !access.isPosted, !refused, let region = region(wanted), context.isAlone else { break }
             traffic = 0
             device.exportPlainWindow(wanted, to: UnsafeMutableRawBufferPointer(start: region.bytes, count: region.length))
             memcpy(previous, region.bytes, region.length)
@@ -140,8 +210,10 @@ struct LegacyWindow: ~Copyable {
             context.place(region, at: nil)
             return .later
         case .entering, .leaving:
-            // Another vCPU's access while the window is on its way.
-            break
+            // Another vCPU's access while the window is on its way, or our predecessor's again: it waits, too. One to memory must not: see above.
+            guard isPort, !access.isPosted else { break }
+            waiting.append(Waiting(token: context.token, value: value))
+            return .later
         }
         return .value(value)
     }
@@ -153,6 +225,7 @@ struct LegacyWindow: ~Copyable {
             if region.address == Self.address(window) {
                 state = .plain(window)
                 entries &+= 1
+                record.window = window
                 // A register may have changed while it was on its way.
                 if device.plainWindow != window {
                     state = .leaving(window)
@@ -166,6 +239,7 @@ struct LegacyWindow: ~Copyable {
         case .leaving(let window) where self.region(window) == region:
             if region.address == nil {
                 take(window, region, &device)
+                record.window = nil
                 state = .trapping
             } else {
                 context.log(.error, "the legacy window stays plain memory: it could not be taken away; what is drawn in this mode may be wrong")

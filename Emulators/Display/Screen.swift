@@ -32,7 +32,11 @@ struct Screen: ~Copyable {
     private var due: UInt64?
     private var tracking = false
     private var waitsForDirty = false
+    /// A look was due while the host's answer to the one before was awaited: what rang for it may have been written after that answer.
+    private var missed = false
     private var lookedAt: UInt64 = 0
+    /// Whether the guest writes text without our seeing it, as of the last look.
+    private var windowIsPlain = false
     private var blank = false
     /// A reader has come that waits for an update, even if nothing changes.
     private var announces = false
@@ -86,8 +90,11 @@ struct Screen: ~Copyable {
         } else {
             cadence.stir()
             if before == 0 { shadow.forget() }
-            if viewers > before { announces = true }
-            look(at: EventLoop.now(), context)
+            let now = EventLoop.now()
+            guard viewers > before else { return look(at: cadence.nextUpdate(from: now), context) }
+            // Who comes is shown the picture at once; yet no reader can have us look without pause by coming and going.
+            announces = true
+            look(at: max(now, lookedAt &+ 1_000_000_000 / UInt64(Cadence.mostRate)), context)
         }
     }
 
@@ -116,8 +123,8 @@ struct Screen: ~Copyable {
             canvas = Canvas(writer)
             asked = nil
             refused = nil
-            device.invalidate()
-            shadow.forget()
+            blank = false
+            forget(&device)
             cadence.stir()
             look(at: EventLoop.now(), context)
         } catch {
@@ -129,6 +136,12 @@ struct Screen: ~Copyable {
         asked = nil
         refused = (width, height)
         context.log(.error, "there is no surface of \(width)×\(height): \(reason)")
+    }
+
+    /// What the surface shows is not known any more: the next update draws everything.
+    private mutating func forget(_ device: inout VGADevice) {
+        device.invalidate()
+        shadow.forget()
     }
 
     private func ring() { for reader in readers.values where reader.watch.viewers > 0 { reader.watch.ringFrame() } }
@@ -165,9 +178,15 @@ struct Screen: ~Copyable {
     // MARK: what
 
     private mutating func update(_ device: inout VGADevice, _ window: inout LegacyWindow, _ context: borrowing Context) {
-        guard viewers > 0, !waitsForDirty else { return }
+        guard viewers > 0 else { return }
+        guard !waitsForDirty else {
+            missed = true
+            return
+        }
         let now = EventLoop.now()
+        lookedAt = now
         _ = window.look(&device)
+        windowIsPlain = window.isPlain
         let scanout = device.scanout
         guard scanout.width > 0, scanout.height > 0 else { return again(changed: false, from: now, device, context) }
         guard let canvas, canvas.writer.width == scanout.width, canvas.writer.height == scanout.height else {
@@ -183,7 +202,6 @@ struct Screen: ~Copyable {
         if strategy.tracks(range.count, free: video.hasDoorbell, at: now) {
             tracking = true
             waitsForDirty = true
-            lookedAt = now
             context.requestDirty(video, pages: range.lowerBound / 4096..<(range.upperBound + 4095) / 4096)
         } else {
             stopTracking(context)
@@ -209,6 +227,10 @@ struct Screen: ~Copyable {
         let now = EventLoop.now()
         let scanout = device.scanout
         guard viewers > 0, let canvas, canvas.writer.width == scanout.width, canvas.writer.height == scanout.height else {
+            // The pages that were named as changed are not drawn now, and are not named again.
+            forget(&device)
+            // The mode has changed meanwhile: the next look asks for its surface.
+            missed = true
             return again(changed: true, from: start, device, context)
         }
         var reported = false
@@ -239,10 +261,15 @@ struct Screen: ~Copyable {
 
     private mutating func again(changed: Bool, from start: UInt64, _ device: borrowing VGADevice, _ context: borrowing Context) {
         let now = EventLoop.now()
-        cadence.looked(at: now, changed: changed, spent: now &- start)
+        // Where asking costs the guest nothing, what it took is no reason to ask less often: the readers' rate is limit enough.
+        let isFree = video.hasDoorbell && tracking
+        cadence.looked(at: now, changed: changed, spent: isFree ? 0 : now &- start)
         var next = cadence.nextLook(after: now)
-        // A host that rings at the next write has to be asked no sooner: only blinking is left.
-        if video.hasDoorbell && tracking && !changed { next = .max }
+        // A host that rings at the next write has to be asked no sooner, whether or not there was one: only blinking is left. A look in vain
+        // after each change would take the next one's turn. It does not ring for the plain window.
+        if isFree && !windowIsPlain { next = .max }
+        if missed { next = min(next, cadence.nextUpdate(from: now)) }
+        missed = false
         if let blink = device.nextBlink { next = min(next, blink) }
         if next != .max { look(at: next, context) }
     }

@@ -31,21 +31,21 @@ final class Connection {
     private(set) var usesWebSocket = false
     private(set) var security = ""
     private var handshake: Handshake
-    private var parser = ClientMessageParser()
+    var parser = ClientMessageParser()
     private var webSocket: WebSocketDecoder?
-    private var tls: TLSSession?
-    private var rest: [UInt8] = []
+    var tls: TLSSession?
+    var rest: [UInt8] = []
     /// The viewer's thread writes into one end, we read the other: for what is encrypted or framed.
-    private var relay: (theirs: OwnedDescriptorBox, ours: OwnedDescriptorBox)?
+    var relay: (theirs: OwnedDescriptorBox, ours: OwnedDescriptorBox)?
     private var out: [UInt8] = []
     private var outStart = 0
     private var timer: EventLoop.Timer?
     private var greetTimer: EventLoop.Timer?
     private var interest = EventLoop.Interest.readable
-    /// Counted once, when it goes.
-    private var encodings: Set<Int32> = []
-    private var pointer = Pointer()
-    private var toldAbsolute: Bool?
+    /// What the viewer has said it knows.
+    var encodings: Set<Int32> = []
+    var pointer = Pointer()
+    var toldAbsolute: Bool?
 
     init(number: Int, socket: consuming OwnedDescriptor, server: Server) {
         self.number = number
@@ -274,88 +274,10 @@ final class Connection {
         handshake.decide(isRight: isRight)
     }
 
-    // MARK: viewing
-
-    /// There is a picture: what the viewer waits for is said, and its thread takes over.
-    func show(_ picture: FrameMemory) throws(SystemError) {
-        var output = socket.raw
-        if tls != nil || usesWebSocket {
-            var ends: [CInt] = [-1, -1]
-            guard socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0, &ends) == 0 else {
-                throw SystemError("create", "a viewer's relay")
-            }
-            relay = (OwnedDescriptorBox(ends[0]), OwnedDescriptorBox(ends[1]))
-            output = ends[0]
-            try server.loop.watch(ends[1], for: .readable) { [unowned self] _ in self.pump() }
-        }
-        let greeting = ServerMessage.serverInit(width: picture.width, height: picture.height, name: server.settings.name)
-        let viewer = try Viewer(
-            template: server.template, output: output, picture: picture, gate: server.gate, attention: server.attention.descriptor.raw, greeting: greeting)
-        if let cursor = server.screen.cursor { viewer.set(cursor: cursor) }
-        try viewer.start()
-        stage = .viewing(viewer)
-        viewer.say([])
-        let waiting = rest
-        rest = []
-        if !waiting.isEmpty { parse(waiting, viewer) }
-    }
-
-    private func parse(_ bytes: [UInt8], _ viewer: Viewer) {
-        parser.append(bytes)
-        do {
-            while let message = try parser.next() {
-                server.messages &+= 1
-                handle(message, viewer)
-                guard case .viewing = stage else { return }
-            }
-        } catch {
-            server.statistics["violations", default: 0] += 1
-            end(error.description)
-        }
-    }
-
-    private func handle(_ message: ClientMessage, _ viewer: Viewer) {
-        switch message {
-        case .setPixelFormat(let format): viewer.set(format: format)
-        case .setEncodings(let list):
-            let known = Set(list)
-            viewer.set(encodings: Encoding.forEncoder(list), showsCursor: known.contains(Encoding.richCursor) || known.contains(Encoding.xCursor))
-            if known.contains(Encoding.extendedKeyEvent), !encodings.contains(Encoding.extendedKeyEvent) {
-                viewer.say(ServerMessage.pseudoRectangle(Encoding.extendedKeyEvent, width: server.screen.width, height: server.screen.height))
-            }
-            encodings = known
-            tellPointerMode()
-        case .updateRequest(let request): viewer.request(request)
-        case .key(let keysym, let down):
-            if !server.settings.viewOnly { server.input.key(server.keyboard.key(keysym, down: down, viewer: number)) }
-        case .extendedKey(let keysym, let key, let down):
-            guard !server.settings.viewOnly else { return }
-            server.input.key(
-                key == 0 ? server.keyboard.key(keysym, down: down, viewer: number) : server.keyboard.key(number: key, down: down, viewer: number))
-        case .pointer(let buttons, let x, let y):
-            guard !server.settings.viewOnly else { return }
-            let strokes = pointer.event(
-                buttons: buttons, x: x, y: y, width: server.screen.width, height: server.screen.height, absolute: server.isAbsolute,
-                sendsSteps: encodings.contains(Encoding.pointerMotionChange))
-            server.input.pointer(strokes)
-        case .setDesktopSize(let width, let height):
-            viewer.answerSize()
-            if !server.settings.viewOnly { server.hint(width: Int(width), height: Int(height)) }
-        }
-    }
-
-    /// Viewers that know QEMU's extension are told which kind of pointer the guest has.
-    func tellPointerMode() {
-        guard let viewer, encodings.contains(Encoding.pointerMotionChange), toldAbsolute != server.isAbsolute else { return }
-        toldAbsolute = server.isAbsolute
-        viewer.say(ServerMessage.pseudoRectangle(
-            Encoding.pointerMotionChange, x: server.isAbsolute ? 1 : 0, width: server.screen.width, height: server.screen.height))
-    }
-
     // MARK: writing
 
     /// What the viewer's thread has written, framed and encrypted.
-    private func pump() {
+    func pump() {
         guard let relay else { return }
         guard out.count == outStart else { return }
         var buffer = [UInt8](repeating: 0, count: 32_768)

@@ -18,6 +18,8 @@ final class InputSender {
     private var filled = EventLoop.now()
     private var isScheduled = false
     private(set) var dropped: UInt64 = 0
+    /// Something has been sent.
+    var onSend: () -> Void = {}
 
     init(control: ControlChannel, loop: EventLoop) {
         self.control = control
@@ -75,6 +77,7 @@ final class InputSender {
             control.send(Packet(.input(Input(Array(queue.prefix(count))))))
             queue.removeFirst(count)
             tokens -= UInt64(count)
+            onSend()
         }
         if control.isClosed { queue = [] }
         guard !queue.isEmpty, !isScheduled else { return }

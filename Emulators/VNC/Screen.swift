@@ -12,6 +12,7 @@ final class Screen {
     /// The copy; nil while nobody looks.
     private(set) var frame: FrameMemory?
     private var viewers = 0
+    private var expected: UInt64 = 0
     /// Whether the copy is one of the present surface.
     private var isFollowed = false
     private var isBlank = false
@@ -79,6 +80,14 @@ final class Screen {
             frame = nil
             isFollowed = false
         }
+    }
+
+    /// Somebody types: a display that rests looks at once, and often for a moment. Sixty times a second is often enough to say so.
+    func expectChange() {
+        let now = EventLoop.now()
+        guard viewers > 0, now &- expected > 1_000_000_000 / 60 else { return }
+        expected = now
+        page?.page.wantsLook()
     }
 
     /// Makes the copy when there is none: of the surface as it is, or of the words that there is none.

@@ -44,10 +44,20 @@ final class Viewer: @unchecked Sendable {
         var sizeAnswer = false
         var stop = false
         var sending = false
+        /// The encoder has a request that it has not answered; it has something that it has not sent.
+        var isAsked = false
+        var hasNews = false
         var isFinished = false
         var updates: UInt64 = 0
         var bytes: UInt64 = 0
         var rectangles: UInt64 = 0
+
+        /// Whether the thread could do anything now: a wish without a change, or a change without a wish, waits for the other, which saves
+        /// one wake-up of two in each update. What has gathered is handed over before it would have to be joined.
+        var isWorthWaking: Bool {
+            sending || stop || !preamble.isEmpty || format != nil || encodings != nil || picture != nil || cursor != nil || sizeAnswer
+                || requests.contains { !$0.incremental } || (isAsked || !requests.isEmpty) && (hasNews || !changes.isEmpty) || changes.count >= 64
+        }
     }
 
     private let state: Mutex<State>
@@ -183,8 +193,11 @@ final class Viewer: @unchecked Sendable {
     }
 
     private func tell(_ body: (inout State) -> Void) {
-        state.withLock { body(&$0) }
-        wake.ring()
+        let rings = state.withLock { state in
+            body(&state)
+            return state.isWorthWaking
+        }
+        if rings { wake.ring() }
     }
 
     private static func union(_ a: ClientMessage.UpdateRequest, _ b: ClientMessage.UpdateRequest) -> ClientMessage.UpdateRequest {
@@ -245,7 +258,11 @@ final class Viewer: @unchecked Sendable {
         }
         if let cursor = work.cursor { set(cursor) }
         if work.sizeAnswer { demux_encoder_say_size(encoder, 1, 4) }
-        for request in work.requests { guard hear(EncoderMessage.updateRequest(request)) else { return false } }
+        for request in work.requests {
+            let area = (CInt(request.x), CInt(request.y), CInt(request.width), CInt(request.height))
+            if request.incremental, demux_encoder_request(encoder, area.0, area.1, area.2, area.3) != 0 { continue }
+            guard hear(EncoderMessage.updateRequest(request)) else { return false }
+        }
         // A change of size takes an update of its own; what else there is follows with the second.
         var sent: UInt64 = 0
         for _ in 0..<3 where demux_encoder_is_open(encoder) != 0 && demux_encoder_has_request(encoder) != 0 {
@@ -254,8 +271,12 @@ final class Viewer: @unchecked Sendable {
         }
         let bytes = demux_encoder_bytes(encoder)
         let rectangles = demux_encoder_rectangles(encoder)
+        let isAsked = demux_encoder_has_request(encoder) != 0
+        let hasNews = demux_encoder_has_news(encoder) != 0
         state.withLock {
             $0.sending = false
+            $0.isAsked = isAsked
+            $0.hasNews = hasNews
             $0.updates += sent
             $0.bytes += UInt64(bytes &- lastBytes)
             $0.rectangles += UInt64(rectangles &- lastRectangles)

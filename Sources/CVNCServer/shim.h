@@ -179,6 +179,26 @@ static inline void demux_encoder_say_size(struct demux_encoder *encoder, int rea
     encoder->client->newFBSizePending = TRUE;
 }
 
+// The viewer's wish for what changes, as the library would take it from the wire, without the way there. 0: it has to hear of it itself.
+static inline int demux_encoder_request(struct demux_encoder *encoder, int x, int y, int width, int height) {
+    rfbClientPtr client = encoder->client;
+    // Set by the first request, with which it sends the colours of a map.
+    if (!client->readyForSetColourMapEntries) return 0;
+    int right = x + width < encoder->screen.width ? x + width : encoder->screen.width;
+    int bottom = y + height < encoder->screen.height ? y + height : encoder->screen.height;
+    if (x < 0 || y < 0 || x >= right || y >= bottom) return 1;
+    sraRegionPtr area = sraRgnCreateRect(x, y, right, bottom);
+    sraRgnOr(client->requestedRegion, area);
+    sraRgnDestroy(area);
+    return 1;
+}
+
+// Whether there may be something that the viewer has not been sent.
+static inline int demux_encoder_has_news(const struct demux_encoder *encoder) {
+    const rfbClientRec *client = encoder->client;
+    return FB_UPDATE_PENDING(client) || !sraRgnEmpty(client->modifiedRegion) || !sraRgnEmpty(client->copyRegion);
+}
+
 static inline int demux_encoder_has_request(const struct demux_encoder *encoder) { return !sraRgnEmpty(encoder->client->requestedRegion); }
 
 // Sends an update if there is something to send and the viewer has asked for it; waits for the viewer. 0: nothing was sent.

@@ -268,7 +268,7 @@ extension Core {
         attachment.setINTx(functions[index].address, pin: functions[index].pin &- 1, asserted: level)
     }
 
-    private mutating func sendUnmasked(_ index: Int) {
+    mutating func sendUnmasked(_ index: Int) {
         while let vector = functions[index].takeUnmasked() { _ = sendMessage(index, vector) }
     }
 

@@ -69,6 +69,9 @@ public struct Context: ~Copyable {
     ///
     /// Whoever does this because of an access of the guest's says `.later` and gives the access's token: it is answered after the device has
     /// been told `.regionPlaced`, so that the guest finds the memory in its new place, and nobody writes to it between the two.
+    ///
+    /// Over a claim: not while an access to that claim waits for its answer, on whatever vCPU. Xen would find memory when it carries the instruction
+    /// out again, and end the guest (hvmemul_do_io); see `isAlone`.
     /// - Parameter address: guest-physical, a page's first byte; where the guest has RAM it is refused.
     public func place(_ region: DeviceRegion, at address: UInt64?, answering token: Token? = nil) {
         core.pointee.place(region, at: address, answering: token)
@@ -94,6 +97,10 @@ public struct Context: ~Copyable {
     /// Whether a request waits. A device with much to do does it in slices: it looks here every some 100 µs, and when it is asked goes on in
     /// `wake(after: .zero)`. Requests are served between any two events.
     public var isAsked: Bool { core.pointee.somethingWaits() }
+
+    /// Whether no vCPU but the one whose access is being handled has anything in its slot, be it an answer that it has not taken yet. Another one may
+    /// ask in the next moment.
+    public var isAlone: Bool { core.pointee.isAlone }
 
     /// Has `Event.timer` told once, this long from now. Nil when there are 32 deadlines already.
     public func wake(after delay: Duration) -> Timer? { core.pointee.events.wake(at: EventLoop.now() &+ delay.clampedNanoseconds) }

@@ -106,6 +106,8 @@ struct Core: ~Copyable {
     let functions: UnsafeMutablePointer<PCIState>
     static let mostFunctions = 8
     var functionCount = 0
+    /// Whether some function has an MSI-X table, whose accesses are not the device's.
+    var hasTables = false
     /// Whether some function has a BAR whose move the device was not told yet.
     var hasMoves = false
     var remaps: [PendingRemap] = []
@@ -179,6 +181,14 @@ struct Core: ~Copyable {
             slot &+= 1
         }
         return (ring?.waiting ?? 0) > 0
+    }
+
+    /// Whether every slot but that of the access which the device has now is empty.
+    var isAlone: Bool {
+        mutating get {
+            for slot in 0..<vcpus where slot != dispatched && slots.state(slot) != IORequest.State.none { return false }
+            return true
+        }
     }
 
     /// The first look after the server was enabled: requests that were READY before, and those that a dead predecessor had taken.

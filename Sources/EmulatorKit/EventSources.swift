@@ -58,6 +58,9 @@ struct EventSources: ~Copyable {
         return timer
     }
 
+    /// Whether the device has any deadline: without one nothing but the guest, the coordinator and descriptors wake it.
+    var hasDeadlines: Bool { !deadlines.isEmpty }
+
     mutating func cancel(_ timer: Timer) { deadlines.removeAll { $0.timer == timer } }
 
     // MARK: what the loop asks

@@ -7,7 +7,8 @@ import Platform
 ///
 /// The kit's part, little-endian: 0 magic u64; 8 version u32; 12 whether the predecessor began to serve, u32; 16 the device's length u64;
 /// 32 the emulator's name, 32 bytes; at 256 a record of 32 bytes for each region being moved (from u64, to u64, pages done u64, under way u64); at
-/// 1024 a record of 512 bytes for each PCI function (present u32, vendor and device u32, address u32; at 256 the configuration space).
+/// 1024 a record of 512 bytes for each PCI function (present u32, vendor and device u32, address u32; at 256 the configuration space); at 5120 the
+/// MSI-X table and pending bits of each function, 384 bytes.
 /// Whatever stands there was written by another process: numbers are checked where they are used.
 struct KitState: ~Copyable {
     private static let magic: UInt64 = 0x3130_5449_4b58_4d44  // "DMXKIT01"
@@ -17,6 +18,8 @@ struct KitState: ~Copyable {
     private static let functions = 1024
     private static let functionLength = 512
     private static let configuration = 256
+    private static let tables = 5120
+    private static let tableLength = 384
     /// Where the device's part begins.
     static let length = 8192
 
@@ -103,6 +106,9 @@ struct KitState: ~Copyable {
         record.storeBytes(of: key, toByteOffset: 8, as: UInt32.self)
         return (record + Self.configuration).assumingMemoryBound(to: UInt8.self)
     }
+
+    /// Where the MSI-X table of a function is: `MessageTable.length` bytes.
+    func placeOfTable(ofFunction index: Int) -> UnsafeMutableRawPointer { base + Self.tables + min(max(index, 0), Core.mostFunctions - 1) * Self.tableLength }
 
     // MARK: regions under way
 

@@ -64,6 +64,25 @@ public struct PCIDescription: Sendable {
         }
     }
 
+    /// MSI-X (specification, section 6.8.2): a message for each vector, in a table inside a BAR of claimed memory. The kit answers the
+    /// accesses to the table and to the pending bits; the device never sees them.
+    public struct MessageTable: Equatable, Sendable {
+        /// 1 to 16.
+        public var vectors: Int
+        /// The BAR that holds both.
+        public var bar: Int
+        /// Where the table begins, 16 bytes for each vector; a multiple of 8.
+        public var tableOffset: Int
+        /// Where the pending bits are, 8 bytes; a multiple of 8.
+        public var pendingOffset: Int
+        public init(vectors: Int, bar: Int, tableOffset: Int, pendingOffset: Int) {
+            self.vectors = vectors
+            self.bar = bar
+            self.tableOffset = tableOffset
+            self.pendingOffset = pendingOffset
+        }
+    }
+
     /// A capability of the device's own; the header with the link to the next one is added.
     public struct Capability: Sendable {
         /// The capability's id: 0x09 for a vendor's own, 0x01 for power management.
@@ -94,6 +113,8 @@ public struct PCIDescription: Sendable {
     public var interruptPin: Pin?
     /// nil: no such capability.
     public var messageInterrupts: MessageInterrupts?
+    /// nil: no such capability.
+    public var messageTable: MessageTable?
     public var capabilities: [Capability] = []
     /// What a person calls it in `demux status`.
     public var label: String

@@ -73,6 +73,10 @@ struct PCIState: ~Copyable {
     /// Where the MSI capability is; 0: none.
     private(set) var messages = 0
     private let messageKind: PCIDescription.MessageInterrupts
+    /// MSI-X; nil: none, or not settled in the state region yet.
+    private(set) var table: MessageTable?
+    private let tableDescription: PCIDescription.MessageTable?
+    private var tableCapability = 0
 
     init(_ description: PCIDescription, address: PCIAddress) throws(SetupError) {
         label = description.label
@@ -80,10 +84,14 @@ struct PCIState: ~Copyable {
         key = UInt32(truncatingIfNeeded: address.requestAddress >> 32)
         pin = description.interruptPin?.rawValue ?? 0
         messageKind = description.messageInterrupts ?? .init()
+        tableDescription = description.messageTable
         bars = .allocate(capacity: Self.barCount)
         bars.initialize(repeating: BARState(), count: Self.barCount)
         writeHeader(description)
         try layOutBars(description)
+        if let table = description.messageTable, let fault = description.fault(in: table) {
+            throw SetupError("add", "the PCI function '\(label)'", reason: fault, remedy: "this is a fault of the emulator's program")
+        }
         try layOutCapabilities(description)
     }
 
@@ -128,11 +136,22 @@ struct PCIState: ~Copyable {
             config.setWritable(ConfigSpace.Register.rom, size: 4, ~(size - 1) | 1)
             decoded |= ConfigSpace.Command.memory
         }
+        // A VGA decodes its ports without a BAR, and firmware that cannot switch them on takes it for none (SeaBIOS, is_pci_vga).
+        if description.classCode >> 8 == 0x0300 { decoded |= ConfigSpace.Command.ports | ConfigSpace.Command.memory }
         config.setWritable(ConfigSpace.Register.command, size: 2, decoded)
     }
 
     private mutating func layOutCapabilities(_ description: PCIDescription) throws(SetupError) {
         var all = description.capabilities
+        if let table = description.messageTable {
+            func word(_ offset: Int) -> [UInt8] {
+                let value = UInt32(truncatingIfNeeded: offset | table.bar)
+                return (0..<4).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
+            }
+            // Enable and mask all are the guest's.
+            all.insert(
+                .init(id: 0x11, bytes: [UInt8(table.vectors - 1), 0] + word(table.tableOffset) + word(table.pendingOffset), writable: [0, 0xc0]), at: 0)
+        }
         if let kind = description.messageInterrupts {
             guard [1, 2, 4, 8, 16, 32].contains(kind.vectors) else {
                 throw SetupError("add", "the PCI function '\(label)'", reason: "MSI cannot have \(kind.vectors) vectors", remedy: "1, 2, 4, 8, 16 or 32")
@@ -157,6 +176,7 @@ struct PCIState: ~Copyable {
                 config.setWritable(place + 2 + index, size: 1, UInt64(mask))
             }
             if number == 0 && description.messageInterrupts != nil { messages = place }
+            if number == (description.messageInterrupts == nil ? 0 : 1) && description.messageTable != nil { tableCapability = place }
             link = place + 1
             place = (place + 2 + capability.bytes.count + 3) & ~3
         }
@@ -179,6 +199,7 @@ struct PCIState: ~Copyable {
             isRestored = true
         }
         config.move(to: state.place(ofFunction: index, identity: identity, key: key))
+        table = tableDescription.map { MessageTable($0, capability: tableCapability, bytes: state.placeOfTable(ofFunction: index), fresh: !isRestored) }
     }
 
     // MARK: what the registers say
@@ -215,9 +236,16 @@ struct PCIState: ~Copyable {
 
     private var messagesEnabled: Bool { messages != 0 && config.read(messages + 2, size: 2) & 1 != 0 }
 
+    /// MSI-X's control register; nil while the guest has not enabled it.
+    private var tableControl: UInt64? {
+        guard let table else { return nil }
+        let control = config.read(table.capability + 2, size: 2)
+        return control & MessageTable.Control.enabled != 0 ? control : nil
+    }
+
     /// The level that the line should have: what the device asserts, unless the guest disabled it or uses messages.
     var wantedLine: Bool {
-        asserted && pin != 0 && command & ConfigSpace.Command.interruptDisable == 0 && !messagesEnabled
+        asserted && pin != 0 && command & ConfigSpace.Command.interruptDisable == 0 && !messagesEnabled && tableControl == nil
     }
 
     /// Notes what the device asserts in the status register.
@@ -230,6 +258,7 @@ struct PCIState: ~Copyable {
 
     /// What one message is made of; nil while the guest has not enabled messages, or masks this one (it is then pending).
     mutating func message(_ vector: Int) -> (address: UInt64, data: UInt32)? {
+        if let table, let control = tableControl { return table.message(vector, control: control) }
         guard messagesEnabled, (0..<messageKind.vectors).contains(vector) else { return nil }
         let control = config.read(messages + 2, size: 2)
         let wide = messageKind.wide
@@ -251,6 +280,7 @@ struct PCIState: ~Copyable {
 
     /// A pending message that the guest has unmasked; its pending bit is cleared.
     mutating func takeUnmasked() -> Int? {
+        if let table, let control = tableControl { return table.takeUnmasked(control: control) }
         guard messagesEnabled, messageKind.maskable else { return nil }
         let wide = messageKind.wide
         let pendingPlace = messages + (wide ? 20 : 16)

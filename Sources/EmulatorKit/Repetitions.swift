@@ -95,6 +95,7 @@ extension Core {
                 continue
             }
             progress &+= 1
+            if hasTables, tableAccess(slot, place.window, Int(truncatingIfNeeded: place.offset)) { continue }
             work[slot].sequence &+= 1
             work[slot].early = nil
             dispatched = slot

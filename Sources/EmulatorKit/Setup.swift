@@ -113,6 +113,7 @@ public struct Setup: ~Copyable {
             for bar in description.bars.values { bar.region?.isBound = true }
             (core.pointee.functions + index).initialize(to: state)
             core.pointee.functionCount += 1
+            if description.messageTable != nil { core.pointee.hasTables = true }
             return PCIFunction(index: index)
         case .error(let refusal): throw SetupError("add", asked, refused: refusal)
         default: throw SetupError("add", asked, reason: "the answer is neither ok nor error", remedy: "this is a fault of the coordinator's")

@@ -49,6 +49,9 @@ public struct SurfaceReaderPage: ~Copyable, Sendable {
         if changed { SurfaceDoorbell.ring(want.raw) }
     }
 
+    /// Asks the display to look at once, and often for a moment: something is about to change, for somebody has just typed.
+    public func wantsLook() { SurfaceDoorbell.ring(want.raw) }
+
     /// Says which update was taken last (`SurfaceReader.taken`). Rings nobody.
     public func saw(_ frame: UInt64) { demux_reader_store_seen(mapped.page, frame) }
 

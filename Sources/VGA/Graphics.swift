@@ -21,10 +21,12 @@ extension Renderer {
         var walk = Walk(frame)
         let pixman = preparePixman(frame)
         let bytes = frame.lineBytes &+ (frame.panning > 0 ? 4 : 0)
+        // Into memory, and to whole words, or pixels: the state's bytes may say nonsense.
+        let fold = (size &- 1) & (frame.kind == .planar || frame.kind == .twoBit ? ~3 : frame.lineBytes == frame.width &* 2 ? ~1 : ~0)
         // The line that `row` holds, of those that are repeated.
         var held = -1
         for y in 0..<height {
-            let start = walk.address & (size &- 1)
+            let start = walk.address & fold
             let wraps = start &+ bytes > size
             var part = 0..<bytes
             var changed = everything || exposed.contains(y)

@@ -12,6 +12,15 @@ public struct VGAPlainWindow: Hashable, Sendable {
     public let offset: Int
     public let length: Int
     public let layout: Layout
+
+    /// - Parameters:
+    ///   - offset: bytes from 0xa0000.
+    ///   - length: bytes; what lies outside the legacy window is left out wherever it is used.
+    public init(offset: Int, length: Int, layout: Layout) {
+        self.offset = offset
+        self.length = length
+        self.layout = layout
+    }
 }
 
 extension VGADevice {
@@ -32,6 +41,9 @@ extension VGADevice {
         case .planar: return nil
         }
     }
+
+    /// Whether the guest has switched DISPI on: the moment it did, video memory was cleared unless it asked for it to be kept.
+    public var isDISPIOn: Bool { dispiOn }
 
     /// Copies what the guest would read in a plain window.
     /// - Parameter bytes: at least `plain.length` bytes; of fewer, as many as there are.

@@ -14,6 +14,42 @@ private enum Cell {
     static let content: UInt32 = ~(cursor | 0x3ff0_0000)
 }
 
+/// A cell, ready to be drawn line by line.
+private struct Look {
+    let font: UnsafeMutablePointer<UInt8>
+    var back: UInt32
+    var fore: UInt32
+    /// Of the font's bits: none in blink's dark half.
+    var mask: UInt8 = 0xff
+    /// Whether the ninth dot is the eighth again.
+    var repeatsEighth = false
+    /// Lines that are all foreground: -1 for none.
+    var underline = -1
+    var first = -1
+    var last = -1
+
+    /// One line: eight, nine or sixteen pixels.
+    @inline(__always) func draw(_ line: Int, width: Int, to out: UnsafeMutableRawPointer) {
+        let full = line == underline || line >= first && line <= last
+        let bits = full ? 0xff : font[line] & mask
+        // All ones where a bit is set. (`replacing(with:where:)` would be a loop.)
+        let set = 0 &- (SIMD8<UInt32>(repeating: UInt32(bits)) &>> SIMD8(7, 6, 5, 4, 3, 2, 1, 0) & 1)
+        let pixels = SIMD8(repeating: back) ^ (SIMD8(repeating: back ^ fore) & set)
+        if width == 16 {
+            let (low, high) = (pixels.lowHalf, pixels.highHalf)
+            out.storeBytes(of: SIMD8(low[0], low[0], low[1], low[1], low[2], low[2], low[3], low[3]), as: SIMD8<UInt32>.self)
+            out.storeBytes(
+                of: SIMD8(high[0], high[0], high[1], high[1], high[2], high[2], high[3], high[3]), toByteOffset: 32, as: SIMD8<UInt32>.self)
+            return
+        }
+        out.storeBytes(of: pixels, as: SIMD8<UInt32>.self)
+        if width == 9 {
+            let ninth = full || repeatsEighth && bits & 1 != 0 ? fore : back
+            out.storeBytes(of: ninth, toByteOffset: 32, as: UInt32.self)
+        }
+    }
+}
+
 // Characters.
 extension Renderer {
     /// Half a period of everything that blinks: 16 frames, which QEMU takes as 266 ms.
@@ -127,45 +163,33 @@ extension Renderer {
         let lines = min(frame.cellHeight, target.height &- y)
         let width = min(frame.cellWidth, target.width &- x)
         guard lines > 0 && width > 0 else { return }
+        let look = look(frame, cell)
+        let whole = frame.cellWidth
+        var out = target.pixels + (y &* target.stride &+ x &* 4)
         for line in 0..<lines {
-            let out = target.line(y &+ line) + x
-            if width == frame.cellWidth {
-                drawCellLine(frame, cell, line, to: out)
+            if width == whole {
+                look.draw(line, width: whole, to: out)
             } else {
-                drawCellLine(frame, cell, line, to: row)
-                out.update(from: row, count: width)
+                look.draw(line, width: whole, to: row)
+                out.copyMemory(from: row, byteCount: width &* 4)
             }
+            out += target.stride
         }
     }
 
-    /// One line of a cell: eight, nine or sixteen pixels.
-    @inline(__always) private func drawCellLine(_ frame: Frame, _ cell: UInt32, _ line: Int, to out: UnsafeMutablePointer<UInt32>) {
-        if cell & Cell.outside != 0 {
-            out.update(repeating: 0, count: frame.cellWidth)
-            return
-        }
+    @inline(__always) private func look(_ frame: Frame, _ cell: UInt32) -> Look {
         let attribute = Int(cell >> 8 & 0xff)
-        let back = palette[frame.blinks ? attribute >> 4 & 7 : attribute >> 4]
-        let fore = palette[attribute & 15]
-        var bits = glyphs[glyph(cell) &* 32 &+ line]
-        var ninth = frame.lineGraphics && cell & 0xff >= 0xb0 && cell & 0xff <= 0xdf && bits & 1 != 0
-        if line == frame.underline && attribute & 7 == 1 { (bits, ninth) = (0xff, true) }
-        if cell & Cell.hidden != 0 { (bits, ninth) = (0, false) }
-        if cell & Cell.cursor != 0, line >= Int(cell >> Cell.firstShift & 31), line <= Int(cell >> Cell.lastShift & 31) {
-            (bits, ninth) = (0xff, true)
+        var look = Look(
+            font: glyphs + glyph(cell) &* 32, back: palette[frame.blinks ? attribute >> 4 & 7 : attribute >> 4], fore: palette[attribute & 15])
+        look.repeatsEighth = frame.lineGraphics && cell & 0xff >= 0xb0 && cell & 0xff <= 0xdf
+        if attribute & 7 == 1 { look.underline = frame.underline }
+        if cell & Cell.hidden != 0 { (look.mask, look.underline) = (0, -1) }
+        if cell & Cell.cursor != 0 {
+            look.first = Int(cell >> Cell.firstShift & 31)
+            look.last = Int(cell >> Cell.lastShift & 31)
         }
-        if frame.cellWidth == 16 {
-            for pixel in 0..<8 {
-                let colour = bits >> UInt8(7 &- pixel) & 1 != 0 ? fore : back
-                out[pixel &* 2] = colour
-                out[pixel &* 2 &+ 1] = colour
-            }
-            return
-        }
-        let places = SIMD8<UInt32>(0x80, 0x40, 0x20, 0x10, 0x08, 0x04, 0x02, 0x01)
-        let pixels = SIMD8(repeating: back).replacing(with: fore, where: (SIMD8(repeating: UInt32(bits)) & places) .!= 0)
-        UnsafeMutableRawPointer(out).storeBytes(of: pixels, as: SIMD8<UInt32>.self)
-        if frame.cellWidth == 9 { out[8] = ninth ? fore : back }
+        if cell & Cell.outside != 0 { (look.fore, look.back) = (0, 0) }
+        return look
     }
 
     // MARK: scrolling
@@ -227,7 +251,8 @@ extension Renderer {
         var (address, line, panning) = (frame.start, frame.presetRow, frame.panning)
         for y in 0..<height {
             for column in 0...frame.columns {
-                drawCellLine(frame, cell(frame, address &+ column &* 4, lit: lit), line, to: row + column &* frame.cellWidth)
+                let look = look(frame, cell(frame, address &+ column &* 4, lit: lit))
+                look.draw(line, width: frame.cellWidth, to: row + column &* frame.cellWidth)
             }
             commit(row + panning, to: target, x: 0, y: y, count: width, report)
             line &+= 1

@@ -82,8 +82,12 @@ struct StatusView {
 
     /// The scan-out, and a line for each of its readers.
     private func display(_ display: DisplayStatus, _ style: Style) -> [String] {
-        var mode = "no mode set yet"
-        if let width = display.width, let height = display.height { mode = "\(width)x\(height)" + (display.isBlank == true ? ", switched off" : "") }
+        // Without a viewer the display does not tell of the guest's changes of mode.
+        let isWatched = display.readers.contains { $0.viewers > 0 }
+        var mode = isWatched ? "no mode yet" : "not looked at yet"
+        if let width = display.width, let height = display.height {
+            mode = "\(width)x\(height)" + (display.isBlank == true ? ", switched off" : "") + (isWatched ? "" : " when last looked at")
+        }
         let emulator = display.emulator.map { "emulator '\($0)'" } ?? "its emulator was taken away"
         let heading = Table.clean("display \(mode), \(emulator), \(display.frames ?? 0) updates")
         guard !display.readers.isEmpty else { return [heading + ", nobody reads it"] }

@@ -30,8 +30,25 @@ private struct Function: Emulator {
     }
 }
 
+/// A VGA has its ports where IBM put them, and no BAR for them.
+private struct Card: Emulator {
+    static let name = "card"
+
+    init(_ setup: inout Setup) throws(SetupError) {
+        let description = PCIDescription(vendor: 0x1234, device: 0x1111, classCode: 0x03_0000, label: "card")
+        _ = try setup.add(description, slot: "00:05.0")
+    }
+}
+
 @Suite("A PCI function")
 struct BARTests {
+    @Test("of a VGA lets firmware switch its ports on, although no BAR has any")
+    func legacyPorts() throws {
+        let guest = try Harness(Card.self, FakeCoordinator())
+        guest.write(config: 0x04, 0x0007, size: 2)
+        #expect(guest.read(config: 0x04, size: 2) == 0x0007)
+    }
+
     private func function() throws -> Harness<Function> {
         let guest = try Harness(Function.self, FakeCoordinator())
         _ = guest.coordinator.takeReceived()

@@ -40,6 +40,9 @@ final class FakeCoordinator: @unchecked Sendable {
     /// Changes the answer to `region`, for a coordinator that lies.
     var distort: (inout RegionGrant, inout [CInt]) -> Void = { _, _ in }
 
+    /// The memory of a scan-out; nil: it is refused.
+    var makeSurface: (Int, Int) -> SharedMemory? = { width, _ in width <= 1024 ? try? SharedMemory(name: "surface", length: 4096) : nil }
+
     /// Shared memory held by reference.
     final class SharedBox {
         let memory: SharedMemory
@@ -237,7 +240,7 @@ final class FakeCoordinator: @unchecked Sendable {
             regions.values.first { $0.number == place.region }?.place = place.address?.value
             send(Packet(.ok(Reply()), re: id))
         case .surface(let size):
-            guard size.width <= 1024, let memory = try? SharedMemory(name: "surface", length: 4096) else {
+            guard let memory = makeSurface(size.width, size.height) else {
                 return send(Packet(.error(Refusal(.invalid, asked: "surface", message: "it is too large")), re: id))
             }
             send(Packet(.ok(Reply()), re: id), [memory.descriptor.raw])

@@ -65,7 +65,7 @@ struct StateTests {
             second.emulator.takeMoves() == [.init(window: function.bar(0), address: 0xf000_0000), .init(window: function.bar(2), address: 0xfeb0_0000)])
         #expect(coordinator(heir, claims: 0xfeb0_0000, 4096))
         #expect(heir.slots.collect(0) == 0x77)
-        #expect(second.read(config: 0x04, size: 2) == 6)  // it has no ports
+        #expect(second.read(config: 0x04, size: 2) == 7)
         #expect(second.read(config: 0x10) == 0xf000_0008)
         #expect(second.read(config: 0x3c, size: 1) == 0x0b)
         #expect(second.read(memory: 0xfeb0_0000) == 0x77)

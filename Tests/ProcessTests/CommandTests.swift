@@ -62,7 +62,15 @@ struct CommandTests {
 
     /// A guest as domain 9 for the time of a test.
     private func withGuest(program: String = "idle", _ body: (RunningCommand) throws -> Void) throws {
-        let run = try RunningCommand(Built.program("demux"), ["run", specification(program: program), "--domid", "9"], base: base)
+        try withGuest(file: specification(program: program), body)
+    }
+
+    private func withGuest(_ specification: String, _ body: (RunningCommand) throws -> Void) throws {
+        try withGuest(file: folder.write(specification, to: "guest.yaml"), body)
+    }
+
+    private func withGuest(file: String, _ body: (RunningCommand) throws -> Void) throws {
+        let run = try RunningCommand(Built.program("demux"), ["run", file, "--domid", "9"], base: base)
         try eventually("the guest runs: \(run.text)") {
             try #require(run.process.poll() == nil, "it ended: \(run.text)")
             return run.text.contains("emulators serve it")
@@ -120,6 +128,45 @@ struct CommandTests {
             for _ in 0..<5 { try comeAndGo() }
             // The coordinator may not have closed the last connection yet.
             try eventually("no more are open than before: \(open()), not \(before)") { open() <= before }
+        }
+    }
+
+    @Test(
+        "a display and an exporter that are killed leave no descriptor behind in the coordinator; screenshots and viewers see the same",
+        .enabled(if: access("/usr/share/seabios/vgabios-stdvga.bin", R_OK) == 0, "the package seabios is not installed"))
+    func displayKilled() throws {
+        let specification = """
+            demux: 1
+            local: {vcpus: 1, memory: 8M, program: display-demo, engine: script}
+            display: {program: demux-display, ready-within: 60s}
+            vnc: {program: demux-vnc, listen: "127.0.0.1:0-99", ready-within: 60s}
+            emulators:
+            - {name: keyboard, program: demux-keyboard, ready-within: 60s}
+            - {name: debug, program: demux-debug, ready-within: 60s}
+            """
+        try withGuest(specification) { (run: RunningCommand) throws in
+            func open() -> Int { TemporaryFolder.names(in: "/proc/\(run.process.pid)/fd").count }
+            func pid(_ name: String) throws -> pid_t? { try status().emulators.first { $0.name == name && $0.state == "serving" }?.pid }
+            func killOnce(_ name: String) throws {
+                let before = try #require(try pid(name))
+                #expect(kill(before, SIGKILL) == 0)
+                try eventually("another \(name)") { try pid(name).map { $0 != before } ?? false }
+            }
+            func screenshot() throws {
+                let shot = try demux("screenshot", "9", base + "/shot.png", "--wait", "60")
+                #expect(shot.status == .status(0), "\(shot.text)")
+            }
+            // The script, as firmware would, takes a display for gone that does not answer while it is looked for.
+            try eventually("the guest draws: \(run.text)") { run.text.contains("guest: the picture is drawn") }
+            try screenshot()
+            for name in ["display", "vnc"] { try killOnce(name) }
+            try screenshot()
+            let before = open()
+            for _ in 0..<3 { for name in ["display", "vnc"] { try killOnce(name) } }
+            try screenshot()
+            try eventually("no more are open than before: \(open()), not \(before)") { open() <= before }
+            #expect(try demux("display", "9", "--mode", "1280x720").status == .status(0))
+            #expect(try demux("status", "9").text.contains(" when last looked at, emulator 'display'"))
         }
     }
 

@@ -205,20 +205,6 @@ struct RestartTests {
             #expect(try guest.screen(36) == 1)
         }
     }
-
-    private func tcp(_ port: String) throws -> OwnedDescriptor {
-        let raw = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = try #require(UInt16(port)).bigEndian
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        let result = withUnsafePointer(to: address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(raw, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
-        }
-        let descriptor = OwnedDescriptor(adopting: raw)
-        try #require(result == 0)
-        return descriptor
-    }
 }
 
 /// Keeps hold of the host that the coordinator sees.

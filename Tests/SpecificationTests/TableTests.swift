@@ -94,7 +94,7 @@ struct StatusViewTests {
             StatusView(status).lines().dropFirst(3) == [
                 "EMULATOR  PID  STATE    RESTARTS  MODE      SERVER  REQUESTS  PORTS R/W  MMIO R/W  CONFIG R/W",
                 "a           3  serving         2  isolated       6         0        0/0       0/0         0/0", "",
-                "display no mode set yet, its emulator was taken away, 0 updates, nobody reads it", "",
+                "display not looked at yet, its emulator was taken away, 0 updates, nobody reads it", "",
                 "VNC at no address, security none", "no viewers",
             ])
     }

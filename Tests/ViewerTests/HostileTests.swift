@@ -198,6 +198,8 @@ struct HostileTests {
         var settled = 0
         let descriptors = { TestFolder.count("/proc/\(coordinator.process.pid)/fd") }
         let threads = { TestFolder.count("/proc/\(coordinator.process.pid)/task") }
+        // What it was born with can be more than its own: other tests of this process open descriptors, too.
+        let atFirst = descriptors()
         for index in 0..<wanted {
             let stream = Stream(try Stream.connectTCP(coordinator.port))
             switch index % 5 {
@@ -210,8 +212,8 @@ struct HostileTests {
             if index == wanted / 4 { settled = coordinator.residentMemory }
         }
         // Those that are told why they are refused are kept for a moment.
-        for _ in 0..<patience / 20 where descriptors() > 40 { usleep(20_000) }
-        #expect(descriptors() <= 40)
+        for _ in 0..<patience / 5 where descriptors() > atFirst { usleep(20_000) }
+        #expect(descriptors() <= atFirst)
         #expect(threads() <= 4)
         #expect(coordinator.residentMemory < settled + 8192, "\(settled) KiB, then \(coordinator.residentMemory) KiB")
     }

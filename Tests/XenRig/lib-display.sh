@@ -5,16 +5,22 @@ TOOLS=/share/tools
 # shellcheck disable=SC2034
 QEMU_DISPLAY=('vga="stdvga"' 'videoram=16')
 has_our_display() { [ -x $STAGE/bin/demux-display ] && [ -x $STAGE/bin/demux-dm ] && [ -x $STAGE/bin/demux ]; }
-# display_spec FILE [LINE…]: writes a specification with our display, and LINEs; sets OUR_DISPLAY.
+# display_spec FILE [LINE…]: writes a specification with our display and exporter, without what QEMU's VGA does not do, and LINEs; sets OUR_DISPLAY.
 display_spec() {
   local file=$PWD/$1; shift
-  { echo "demux: 1"; echo "emulators: []"; echo "display: {program: $STAGE/bin/demux-display, memory: 16MiB, mode: 1024x768}"; printf '%s\n' "$@"; } > "$file"
-  mapfile -t OUR_DISPLAY < <(echo 'vga="stdvga"'; echo 'videoram=16'; with_demux "$file")
+  { echo "demux: 1"; echo "emulators: []"; echo "vnc: {ready-within: 30s}"; echo "display: {program: $STAGE/bin/demux-display, memory: 16MiB, mode: 1024x768, options: {like-qemu: yes}}"; printf '%s\n' "$@"; } > "$file"
+  mapfile -t OUR_DISPLAY < <(echo 'vga="stdvga"'; echo 'videoram=16'; echo 'vnc=1'; echo 'vncunused=1'; with_demux "$file")
 }
 
 # QEMU's monitor that libxl does not use (its own is kept free for it): with Demux, the façade or QEMU, as Demux has arranged it.
 qmp_socket() { echo "/run/xen/qmp-libxenstat-$1"; }
 qmp() { local d=$1; shift; timeout $((30 * PATIENCE)) python3 $TOOLS/qmp.py "$(qmp_socket "$d")" "$@"; }
+# keys WHOSE DOMID COMMAND…: keys and the pointer, by QEMU's monitor (qemu), or as a viewer of our exporter sends them (demux).
+keys() {
+  local whose=$1 d=$2; shift 2
+  if [ "$whose" = qemu ]; then qmp "$d" "$@"; return; fi
+  timeout $((60 * PATIENCE)) python3 $TOOLS/keys.py 127.0.0.1 "$(xenstore-read "/local/domain/$d/console/vnc-port")" "$@"
+}
 serial_of() { wait_until 20 xenstore-exists "/local/domain/$1/serial/0/tty"; xenstore-read "/local/domain/$1/serial/0/tty"; }
 
 # take WHOSE DOMID FILE.png: a picture of the guest's display; WHOSE is qemu or demux.

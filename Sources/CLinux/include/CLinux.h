@@ -43,6 +43,16 @@ static inline int demux_duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 3)
 // Marks every descriptor from `first` on close-on-exec, so that no child inherits what was not meant for it.
 static inline int demux_cloexec_from(unsigned first) { return (int)syscall(436 /* close_range */, first, ~0u, 4u /* CLOEXEC */); }
 
+// Locks a whole file for this open file alone, or (exclusive 0) together with other readers; -1 with EAGAIN when somebody else has it.
+static inline int demux_lock_file(int fd, int exclusive) {
+    struct flock lock = { .l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
+    return fcntl(fd, 37 /* F_OFD_SETLK */, &lock);
+}
+// Gives storage back, so that the bytes read as zero; the file keeps its length.
+static inline int demux_punch_hole(int fd, int64_t offset, int64_t length) {
+    return (int)syscall(SYS_fallocate, fd, 0x01 | 0x02 /* KEEP_SIZE | PUNCH_HOLE */, offset, length);
+}
+
 static inline int demux_pidfd_open(pid_t pid) { return (int)syscall(434, pid, 0); }
 static inline int demux_pidfd_send_signal(int pidfd, int signal) { return (int)syscall(424, pidfd, signal, NULL, 0); }
 

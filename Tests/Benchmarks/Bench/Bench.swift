@@ -19,11 +19,12 @@ struct Bench {
     static func main() {
         let arguments = CommandLine.arguments
         if arguments.dropFirst() == ["--control"] { return Control.misbehave() }
+        signal(SIGPIPE, SIG_IGN)
+        if arguments.count == 4, arguments[1] == "--screen" { return screen(bin: arguments[2], firmware: arguments[3]) }
         guard arguments.count == 4 else {
-            StandardError.line("usage: demux-bench BIN COUNTER WORKDIR")
+            StandardError.line("usage: demux-bench BIN COUNTER WORKDIR, or demux-bench --screen BIN FIRMWARE")
             exit(2)
         }
-        signal(SIGPIPE, SIG_IGN)
         _ = choices
         do {
             let ratios = try compare(bin: arguments[1])
@@ -38,6 +39,15 @@ struct Bench {
             }
         } catch {
             StandardError.line("demux-bench: \(error)")
+            exit(1)
+        }
+    }
+
+    private static func screen(bin: String, firmware: String) {
+        do {
+            try ScreenBench(bin: bin, firmware: firmware).run()
+        } catch {
+            StandardError.line("demux-bench --screen: \(error)")
             exit(1)
         }
     }

@@ -17,7 +17,7 @@ struct Workload {
         return all.filter { $0.name.hasPrefix(wanted) }
     }()
 
-    private static let all = [
+    static let all = [
         Workload(
             name: "port write, 4 bytes", request: IORequest(kind: .portIO, direction: .write, address: UInt64(Layout.ports), data: 0x1234_5678, size: 4),
             trips: 1000, answer: nil),

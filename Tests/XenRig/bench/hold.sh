@@ -17,7 +17,7 @@ if [ "$image" = linux ]; then
   lines+=('memory=256' 'kernel="/share/linux/vmlinuz"' 'ramdisk="/share/linux/initrd"' 'cmdline="console=ttyS0 console=tty0 mitigations=off loglevel=4"')
 fi
 if has_our_display && [ -x $STAGE/bin/demux-vnc ]; then
-  display_spec spec.yaml "vnc: {program: $STAGE/bin/demux-vnc, listen: [\"127.0.0.1:0-99\"]}"
+  display_spec spec.yaml
   lines+=("${OUR_DISPLAY[@]}")
 else
   lines+=("${QEMU_DISPLAY[@]}")

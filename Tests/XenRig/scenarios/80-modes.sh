@@ -33,6 +33,31 @@ for step in $known; do
   esac
 done
 check "the guest draws on" wait_for_guest "$DOMID" 'FRAME 64' 60
+
+# Save and restore, paused so that nothing moves: the same picture, and then it moves on.
+check "xl pause succeeds" xl pause demux
+check "a picture before the save" take demux "$DOMID" $LOGS/modes-demux/saved.png
+check "xl save succeeds" xl save demux saved.img
+if timeout $((60 * PATIENCE)) xl -vvv restore -p saved.img > restore.log 2>&1; then ok "xl restore succeeds"; else
+  not_ok "xl restore succeeds"; diag_file restore.log; diag_file "$(LOG_OF demux)"; return; fi
+DOMID=$(xl domid demux)
+check "a picture after the restore" take demux "$DOMID" $LOGS/modes-demux/restored.png
+check "it is the same" $TOOLS/picture same $LOGS/modes-demux/saved.png $LOGS/modes-demux/restored.png
+frames() { guest_lines "$DOMID" | grep -c FRAME; }
+
+# The display is killed: a successor finds the registers in the state region and the picture in video memory.
+display_pid() { pgrep -f "$STAGE/bin/demux-display" | tail -n 1; }
+OLD=$(display_pid)
+check "the display can be killed" kill -KILL "$OLD"
+check "a successor serves" wait_until 30 eval "[ -n \"\$(display_pid)\" ] && [ \"\$(display_pid)\" != $OLD ] && status_has $DOMID '^display .* serving'"
+check "a picture of the successor" take demux "$DOMID" $LOGS/modes-demux/succeeded.png
+check "it is the same, too" $TOOLS/picture same $LOGS/modes-demux/restored.png $LOGS/modes-demux/succeeded.png
+was=$(frames)
+check "xl unpause succeeds" xl unpause demux
+check "the restored guest draws on" wait_until 60 eval "[ \$(frames) -gt $((was + 4)) ]"
+sleep 1
+check "a picture of it" take demux "$DOMID" $LOGS/modes-demux/went-on.png
+check "what it draws is seen" fails $TOOLS/picture same $LOGS/modes-demux/restored.png $LOGS/modes-demux/went-on.png
 check "xl destroy succeeds" xl destroy demux
 check "nothing of the guest is left" wait_until 30 nothing_left "$DOMID"
 check "nothing of Demux is left" wait_until 30 nothing_of_demux

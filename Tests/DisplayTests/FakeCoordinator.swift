@@ -1,0 +1,1 @@
+../EmulatorKitTests/FakeCoordinator.swift

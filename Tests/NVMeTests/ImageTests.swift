@@ -1,0 +1,103 @@
+import EmulatorKit
+import Glibc
+import NVMe
+import Platform
+import Testing
+
+@testable import demux_nvme
+
+@Suite("NVMe image files")
+struct ImageTests {
+    /// A file that is deleted with this value.
+    final class Scratch {
+        let path: String
+        init(_ bytes: Int) throws {
+            var name = Array("/tmp/demux-nvme-test.XXXXXX".utf8CString)
+            let raw = mkstemp(&name)
+            guard raw >= 0, ftruncate(raw, bytes) == 0 else { throw SystemError("create", "a file for a test") }
+            close(raw)
+            path = String(decoding: name.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        }
+        deinit { unlink(path) }
+        var bytes: [UInt8] {
+            get throws {
+                let file = try Files.open(path)
+                return try Files.readAll(file.raw, limit: 1 << 24, what: path)
+            }
+        }
+    }
+
+    private func refusal(_ path: String, readOnly: Bool = false) -> String? {
+        do throws(SetupError) {
+            _ = try ImageFile(path, readOnly: readOnly)
+            return nil
+        } catch {
+            return error.description
+        }
+    }
+
+    @Test("an image is opened with its blocks; one that is none is refused with the reason")
+    func opening() throws {
+        let file = try Scratch(100_000)
+        #expect(try ImageFile(file.path, readOnly: false).geometry == DiskGeometry(blocks: 195, isReadOnly: false))
+        #expect(refusal("/nonexistent/image")?.contains("could not open the image /nonexistent/image: No such file") == true)
+        #expect(refusal("/tmp", readOnly: true)?.contains("neither a file nor a block device") == true)
+        let short = try Scratch(511)
+        #expect(refusal(short.path)?.contains("511 bytes") == true)
+    }
+
+    @Test("an image has one writer, or many readers")
+    func locking() throws {
+        let file = try Scratch(4096)
+        do {
+            let writer = try ImageFile(file.path, readOnly: false)
+            #expect(refusal(file.path)?.contains("somebody else uses it") == true)
+            #expect(refusal(file.path, readOnly: true)?.contains("somebody else uses it") == true)
+            #expect(writer.geometry.blocks == 8)
+        }
+        let reader = try ImageFile(file.path, readOnly: true)
+        #expect(refusal(file.path, readOnly: true) == nil)
+        #expect(refusal(file.path) != nil)
+        #expect(reader.geometry.isReadOnly)
+    }
+
+    @Test("the worker writes, zeroes and reads what it is told, and its end leaves nothing undone")
+    func worker() throws {
+        let file = try Scratch(1 << 20)
+        let worker = try DiskWorker(try ImageFile(file.path, readOnly: false))
+        let buffer = UnsafeMutableRawPointer.allocate(byteCount: 65536, alignment: 4096)
+        defer { buffer.deallocate() }
+        buffer.initializeMemory(as: UInt8.self, repeating: 0x5a, count: 65536)
+        worker.begin(DiskJob(number: 1, kind: .write(durable: false), offset: 4096, length: 65536, buffer: buffer))
+        #expect(wait(worker, 1).map(\.outcome) == [.done])
+        worker.begin(DiskJob(number: 2, kind: .zero(mayDiscard: true, durable: true), offset: 8192, length: 4096))
+        worker.begin(DiskJob(number: 3, kind: .zero(mayDiscard: false, durable: false), offset: 16384, length: 512))
+        worker.begin(DiskJob(number: 4, kind: .flush))
+        worker.begin(DiskJob(number: 5, kind: .read, offset: 0, length: 65536, buffer: buffer))
+        worker.begin(DiskJob(number: 6, kind: .read, offset: 1 << 20, length: 512, buffer: buffer))
+        let ended = wait(worker, 5)
+        #expect(ended.map(\.number) == [2, 3, 4, 5, 6])
+        #expect(ended.map(\.outcome) == [.done, .done, .done, .done, .failed])
+        let bytes = try file.bytes
+        #expect(bytes.count == 1 << 20)
+        #expect(bytes[4095] == 0 && bytes[4096] == 0x5a && bytes[8191] == 0x5a && bytes[8192] == 0 && bytes[12287] == 0 && bytes[12288] == 0x5a)
+        #expect(bytes[16384] == 0 && bytes[16895] == 0 && bytes[16896] == 0x5a && bytes[69632] == 0)
+        #expect(buffer.load(fromByteOffset: 4096, as: UInt8.self) == 0x5a && buffer.load(fromByteOffset: 8192, as: UInt8.self) == 0)
+        for block in 0..<16 {
+            let offset: UInt64 = 1 << 19 | UInt64(block) << 9
+            worker.begin(DiskJob(number: block, kind: .write(durable: false), offset: offset, length: 512, buffer: buffer + 4096))
+        }
+        #expect(worker.end())
+        #expect(try file.bytes[(1 << 19)..<(1 << 19 + 16 * 512)].allSatisfy { $0 == 0x5a })
+    }
+
+    private func wait(_ worker: DiskWorker, _ count: Int) -> [(number: Int, outcome: DiskOutcome)] {
+        var ended: [(number: Int, outcome: DiskOutcome)] = []
+        while ended.count < count {
+            var entry = pollfd(fd: worker.doorbell, events: Int16(POLLIN), revents: 0)
+            _ = poll(&entry, 1, -1)
+            ended += worker.takeFinished()
+        }
+        return ended
+    }
+}

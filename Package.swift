@@ -33,11 +33,13 @@ let package = Package(
         .target(name: "EmulatorProtocol", dependencies: ["Host", "Platform"]),
         .target(name: "XenHost", dependencies: ["Host", "Platform", "CXen"]),
         .target(name: "LocalHost", dependencies: ["Host", "Platform", "CIoreq"]),
+        // The unplug ports as a value: what a guest says there, and what it means.
+        .target(name: "Unplug", dependencies: ["EmulatorProtocol"]),
         .target(name: "EmulatorKit", dependencies: ["Host", "Platform", "EmulatorProtocol", "CIoreq"]),
         .target(
             name: "Coordinator",
             dependencies: [
-                "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol", "Surface",
+                "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol", "Surface", "Unplug",
                 .product(name: "Logging", package: "swift-log"),
             ]),
 
@@ -54,13 +56,13 @@ let package = Package(
         // LocalHost's vCPUs on KVM.
         .target(name: "LocalCPU", dependencies: ["LocalHost", "Host", "Platform", "CKVM"]),
 
-        .target(name: "Toolstack", dependencies: ["Host", "Platform", "CLinux", "EmulatorProtocol"]),
+        .target(name: "Toolstack", dependencies: ["Host", "Platform", "CLinux", "EmulatorProtocol", "Unplug"]),
 
         // What a person writes, and what the command and the coordinator say to each other.
         .target(name: "Specification", dependencies: ["Host", "EmulatorProtocol"]),
         .target(name: "ControlProtocol", dependencies: ["CLinux", "Surface", "EmulatorProtocol", "Host", "Platform", "Specification"]),
         // Only the short-lived command reads YAML: Yams brings Foundation.
-        .target(name: "SpecificationFile", dependencies: ["Specification", "Yams"]),
+        .target(name: "SpecificationFile", dependencies: ["Specification", "Unplug", "Yams"]),
 
         .executableTarget(
             name: "demux",
@@ -69,7 +71,7 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
-            name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalCPU", "LocalHost", "XenHost", "Toolstack"]),
+            name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalCPU", "LocalHost", "XenHost", "Toolstack", "Unplug"]),
 
         .executableTarget(name: "demux-scratch", dependencies: ["EmulatorKit", "XenHost"], path: "Emulators/Scratch"),
         .executableTarget(name: "demux-example", dependencies: ["EmulatorKit"], path: "Emulators/Example"),
@@ -117,6 +119,7 @@ let package = Package(
         .target(name: "CPlacement", path: "Tests/Benchmarks/CPlacement"),
         .executableTarget(name: "demux-c-loop", dependencies: ["CIoreq"], path: "Tests/Benchmarks/CLoop"),
 
+        .testTarget(name: "UnplugTests", dependencies: ["EmulatorProtocol", "Unplug"]),
         .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
         .testTarget(name: "HostTests", dependencies: ["Host", "Platform"]),
         .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol"]),

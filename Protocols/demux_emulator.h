@@ -63,6 +63,13 @@ enum {
 #define DMX_CAPABILITY_SURFACE "surface"
 #define DMX_CAPABILITY_INPUT "input"
 
+// The words of `unplug` in hello and in the message of that name (section 4.28): what a device is to the PV unplug protocol.
+#define DMX_UNPLUG_IDE_DISK "ide-disk"
+#define DMX_UNPLUG_SCSI_DISK "scsi-disk"
+#define DMX_UNPLUG_NVME "nvme"
+#define DMX_UNPLUG_NIC "nic"
+#define DMX_UNPLUG_AUX_DISK "aux-disk"
+
 // The codes of an error (section 4.3).
 #define DMX_ERROR_MALFORMED "malformed"
 #define DMX_ERROR_UNSUPPORTED "unsupported"

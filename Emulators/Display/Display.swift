@@ -154,7 +154,7 @@ struct Display: Emulator, ~Copyable {
             if !device.modeHint(width: width, height: height) {
                 context.log(.info, "a mode of \(width)×\(height) was asked for and is not possible with \(video.length >> 20) MiB of video memory")
             }
-        case .input, .paused, .resumed, .stopping: break
+        case .unplug, .input, .paused, .resumed, .stopping: break
         }
     }
 }

@@ -16,6 +16,8 @@ public enum ControlRequest: Codable, Equatable, Sendable {
     case surface
     /// Asks the guest to show another number of pixels: a hint that its driver may follow. Answered by `done` or `failed`.
     case displayMode(width: Int, height: Int)
+    /// Has the devices of these classes removed, as the guest's own drivers would; a dry run only says which.
+    case unplug(classes: [String], dryRun: Bool)
     /// Ends the guest's emulators and the coordinator (LocalHost guests; on Xen the toolstack does it).
     case stop
 }
@@ -49,11 +51,14 @@ public struct GuestStatus: Codable, Equatable, Sendable {
     public var display: DisplayStatus?
     /// Our VNC server; nil when there is none.
     public var vnc: ExporterStatus?
+    /// What the guest has unplugged; nil while it has said nothing about it.
+    public var unplug: UnplugStatus?
 
     public init(
         domain: UInt16, name: String, host: String, coordinatorPID: Int32, specification: String, vcpus: Int, qemu: QEMUStatus? = nil,
-        emulators: [EmulatorStatus] = [], interpositions: [Interposition] = [], display: DisplayStatus? = nil, vnc: ExporterStatus? = nil
+        emulators: [EmulatorStatus] = [], interpositions: [Interposition] = [], display: DisplayStatus? = nil, vnc: ExporterStatus? = nil, unplug: UnplugStatus? = nil
     ) {
+        self.unplug = unplug
         self.domain = domain
         self.name = name
         self.host = host

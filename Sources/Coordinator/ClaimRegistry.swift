@@ -7,11 +7,14 @@ public struct ClaimRegistry {
     public enum Owner: Hashable, Sendable, CustomStringConvertible {
         case emulator(String)
         case qemu
+        /// Ports that the coordinator serves itself.
+        case coordinator
 
         public var description: String {
             switch self {
             case .emulator(let name): "emulator '\(name)'"
             case .qemu: "QEMU"
+            case .coordinator: "the coordinator"
             }
         }
     }
@@ -38,8 +41,11 @@ public struct ClaimRegistry {
         for entry in entries where entry.range.overlaps(range) {
             if entry.owner == .qemu, interposing.contains(where: { $0.covers(range) }) { continue }
             let advice =
-                entry.owner == .qemu
-                ? "choose another range, or declare it under 'interpose' in the specification" : "choose another range for one of the two"
+                switch entry.owner {
+                case .qemu: "choose another range, or declare it under 'interpose' in the specification"
+                case .coordinator: "choose another range"
+                case .emulator: "choose another range for one of the two"
+                }
             throw Refusal(
                 .clash, asked: "\(range) (\(label)) for \(owner)",
                 message: "\(entry.owner) has \(entry.range) (\(entry.label)); \(advice)",
@@ -76,7 +82,12 @@ public struct ClaimRegistry {
     public var interpositions: [Interposition] {
         var found: [Interposition] = []
         for entry in entries {
-            guard case .emulator(let name) = entry.owner else { continue }
+            let name: String
+            switch entry.owner {
+            case .emulator(let emulator): name = emulator
+            case .coordinator: name = "(coordinator)"
+            case .qemu: continue
+            }
             for below in entries where below.owner == .qemu && below.range.overlaps(entry.range) {
                 found.append(Interposition(emulator: name, range: "\(entry.range)", over: "\(below.range) (\(below.label))"))
             }

@@ -12,6 +12,7 @@ extension Coordinator {
         case .attach(let emulator): attach(emulator, reply)
         case .detach(let name): detach(name, reply)
         case .surface: subscribe(peer, reply)
+        case .unplug(let classes, let dryRun): unplug(classes, dryRun: dryRun, reply)
         case .displayMode(let width, let height):
             do {
                 try hintMode(width: width, height: height)

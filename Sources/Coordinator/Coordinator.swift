@@ -53,7 +53,9 @@ public final class Coordinator {
         self.settings = settings
         logBook = LogBook(logger: logger)
         context = try GuestContext(
-            loop: loop, host: host, logBook: logBook, allowsDirect: !(host is any IsolatingHost), restrictedTo: settings.restrictedTo)
+            loop: loop, host: host, logBook: logBook, allowsDirect: !(host is any IsolatingHost), restrictedTo: settings.restrictedTo,
+            unplug: specification.unplug)
+        context.unplug.sessions = { [weak self] in self?.sessions ?? [] }
         context.input.modeChanged = { [weak context] in
             guard let context else { return }
             context.vnc?.tell(InputMode(absolute: context.input.isAbsolute))
@@ -92,6 +94,12 @@ public final class Coordinator {
                 logBook.note(.error, "VNC: \(error)")
                 reasons.append("VNC: \(error)")
             }
+        }
+        do {
+            try context.serveOwnPorts()
+        } catch {
+            logBook.note(.error, "PV unplug: \(error)")
+            reasons.append("PV unplug: \(error)")
         }
         var waiting = all.count
         guard waiting > 0 else { return loop.soon { done(reasons.isEmpty ? nil : reasons) } }
@@ -168,7 +176,8 @@ public final class Coordinator {
         GuestStatus(
             domain: context.host.domain.rawValue, name: settings.guestName, host: settings.hostKind, coordinatorPID: getpid(),
             specification: specification.source, vcpus: context.vcpuCount, qemu: qemu, emulators: sessions.map(\.status),
-            interpositions: context.registry.interpositions, display: context.surfaces.status, vnc: context.vnc?.status)
+            interpositions: context.registry.interpositions, display: context.surfaces.status, vnc: context.vnc?.status,
+            unplug: context.unplug.status)
     }
 
     // MARK: end

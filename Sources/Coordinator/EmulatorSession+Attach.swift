@@ -12,6 +12,7 @@ extension EmulatorSession {
         }
         try chooseMode(hello)
         capabilities = Set(hello.capabilities.prefix(32))
+        unplugClasses = mode == .exporter ? [] : Set(hello.unplug ?? [])
         if mode != .exporter, capabilities.contains("surface") { try context.surfaces.claim(self) }
         do {
             let bag = DescriptorBag()

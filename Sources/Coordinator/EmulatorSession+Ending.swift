@@ -30,7 +30,7 @@ extension EmulatorSession {
         pending = [:]
         let mourn = died
         died = nil
-        for answer in unanswered { answer(Refusal(.order, asked: "a request", message: "the emulator \(exit)")) }
+        for answer in unanswered { answer(.failure(Refusal(.order, asked: "a request", message: "the emulator \(exit)"))) }
         // What waits for the end holds this session, which holds what waits.
         let tell = ended
         ended = nil
@@ -130,6 +130,7 @@ extension EmulatorSession {
             context.logBook.note(.warning, "emulator '\(name)': \(trouble)")
         }
         context.forget(holdings)
+        context.unplug.settle(self)
         context.surfaces.displayRemoved(name)
     }
 

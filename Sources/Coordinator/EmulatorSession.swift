@@ -37,6 +37,10 @@ final class EmulatorSession {
     let isSuccessor: Bool
     /// What it said in hello that it can do.
     var capabilities: Set<String> = []
+    /// What it said in hello that its devices are to the unplug protocol.
+    var unplugClasses: Set<UnplugClass> = []
+    /// What it was told to leave out before its start.
+    private var leftOut: Set<UnplugClass> = []
     var process: ChildProcess?
     private let socket: MessageSocket
     let counterMemory: SharedMemory
@@ -44,7 +48,7 @@ final class EmulatorSession {
     var relay: Relay?
     private var deadline: EventLoop.Timer?
     private var nextRequest: UInt32 = 1
-    var pending: [UInt32: (Refusal?) -> Void] = [:]
+    var pending: [UInt32: (Result<Reply, Refusal>) -> Void] = [:]
     var bounce: BounceBuffer?
     var populated = PopulatedMemory()
     let interposing: [IORange]
@@ -203,8 +207,8 @@ final class EmulatorSession {
         if let re = packet.re {
             let answer = pending.removeValue(forKey: re)
             switch packet.body {
-            case .ok: answer?(nil)
-            case .error(let refusal): answer?(refusal)
+            case .ok(let reply): answer?(.success(reply))
+            case .error(let refusal): answer?(.failure(refusal))
             default: send(.error(Refusal(.malformed, asked: packet.body.type, message: "only ok and error carry 're'")), re: packet.id)
             }
             return
@@ -227,6 +231,19 @@ final class EmulatorSession {
     // MARK: serving
 
     func begin() {
+        // What is unplugged stays so: before the guest can see any of it.
+        let missing = context.unplug.missing(of: self)
+        guard missing.isSubset(of: leftOut) else {
+            return unplug(missing) { [weak self] answer in
+                guard let self else { return }
+                if case .failure(let trouble) = answer {
+                    return self.failStart("it has devices of \(missing.text), which the guest has unplugged, and did not remove them: \(trouble)")
+                }
+                self.leftOut = missing
+                self.begin()
+            }
+        }
+        context.unplug.settle(self)
         if mode != .exporter {
             guard let server else { return failStart("it was never attached") }
             do {
@@ -260,7 +277,14 @@ final class EmulatorSession {
     var isGone: Bool { hasExited || !socketOpen }
 
     func request(_ message: Message, descriptors: DescriptorBag = DescriptorBag(), _ answer: @escaping (Refusal?) -> Void) {
-        guard !isGone else { return answer(Refusal(.order, asked: message.type, message: "the emulator is gone")) }
+        ask(message, descriptors: descriptors) { reply in
+            if case .failure(let refusal) = reply { answer(refusal) } else { answer(nil) }
+        }
+    }
+
+    /// As `request`, for what is answered with more than that it was done.
+    func ask(_ message: Message, descriptors: DescriptorBag = DescriptorBag(), _ answer: @escaping (Result<Reply, Refusal>) -> Void) {
+        guard !isGone else { return answer(.failure(Refusal(.order, asked: message.type, message: "the emulator is gone"))) }
         let id = nextRequest
         nextRequest &+= 1
         pending[id] = answer

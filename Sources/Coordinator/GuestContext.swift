@@ -1,6 +1,8 @@
 import EmulatorProtocol
 import Host
 import Platform
+import Specification
+import Unplug
 
 /// What the parts of one guest's coordinator share.
 ///
@@ -19,6 +21,8 @@ final class GuestContext {
     let input = InputRouter()
     /// The exporter's desk, when the guest has one.
     var vnc: VNCDesk?
+    /// The unplug ports, and what is unplugged.
+    let unplug: UnplugDesk
     /// Whether emulators must report the guest pages that they write: what one is told that starts in the middle of it.
     var dirtyLogging = false
     /// What outlives the emulators' processes, by their names.
@@ -27,17 +31,20 @@ final class GuestContext {
     private var reserved: [ServerID] = []
     /// Server 7, kept for the coordinator's own ports (unplug, parked claims); disabled until then.
     private var own: ServerID?
+    private var ownPorts: PortServer?
     /// The domain is going away: nothing is asked of the host any more.
     var dying = false
 
     init(
-        loop: EventLoop, host: any Host, logBook: LogBook, allowsDirect: Bool, restrictedTo: (uid: UInt32, gid: UInt32)?
+        loop: EventLoop, host: any Host, logBook: LogBook, allowsDirect: Bool, restrictedTo: (uid: UInt32, gid: UInt32)?,
+        unplug: UnplugSpecification
     ) throws(HostError) {
         self.loop = loop
         self.host = host
         self.logBook = logBook
         self.allowsDirect = allowsDirect
         self.restrictedTo = restrictedTo
+        self.unplug = UnplugDesk(loop: loop, host: host, logBook: logBook, specification: unplug)
         surfaces = SurfaceBoard(loop: loop, logBook: logBook)
         vcpuCount = min(max(try host.vcpuCount(), 1), VCPUID.limit)
     }
@@ -88,6 +95,17 @@ final class GuestContext {
         for server in made[(count + 1)...] { try host.destroyServer(server) }
     }
 
+    /// Serves the unplug ports from now on, above everybody; without reserved servers nobody of ours does.
+    func serveOwnPorts() throws(HostError) {
+        guard let own, ownPorts == nil, let range = PortRange(first: UnplugPorts.firstPort, last: UnplugPorts.lastPort) else { return }
+        do throws(Refusal) {
+            _ = try registry.claim(.ports(range), owner: .coordinator, label: "PV unplug", interposing: [.ports(range)])
+        } catch {
+            throw HostError("claim", "\(range)", .invalid, detail: "\(error)")
+        }
+        ownPorts = try PortServer(loop: loop, host: host, server: own, range: range, handler: unplug)
+    }
+
     /// A server for one more emulator: a reserved one, otherwise a new one (always above QEMU's, which has the lowest).
     func takeServer() throws(HostError) -> ServerID {
         reserved.isEmpty ? try host.createServer(ring: true) : reserved.removeFirst()
@@ -95,6 +113,9 @@ final class GuestContext {
 
     /// Gives back what was reserved and never used, and the coordinator's own.
     func releaseServers() {
+        if dying { ownPorts?.letGo() } else { ownPorts?.stop() }
+        ownPorts = nil
+        registry.releaseAll(of: .coordinator)
         for server in reserved + (own.map { [$0] } ?? []) where !dying { try? host.destroyServer(server) }
         reserved = []
         own = nil

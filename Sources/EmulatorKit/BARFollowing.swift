@@ -19,7 +19,7 @@ extension Core {
         let request = work[slot].request
         let key = UInt32(truncatingIfNeeded: request.address >> 32)
         var index = 0
-        while index < functionCount, functions[index].key != key { index += 1 }
+        while index < functionCount, functions[index].key != key || functions[index].isRemoved { index += 1 }
         guard index < functionCount else {
             return deliver(slot, .max)  // a function that was given back
         }
@@ -39,7 +39,7 @@ extension Core {
     }
 
     /// Starts moving what is not where the guest wants it; does nothing while an earlier move is under way.
-    private mutating func followBARs(_ index: Int) {
+    mutating func followBARs(_ index: Int) {
         for bar in 0..<PCIState.barCount where functions[index].bars[bar].refused != nil {
             // The guest has taken a refused address back: it may be asked for again later.
             if functions[index].wanted(bar) != functions[index].bars[bar].refused { functions[index].bars[bar].refused = nil }

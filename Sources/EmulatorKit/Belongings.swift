@@ -8,6 +8,12 @@ final class Belongings {
     let state: KitState
     /// What the device said it can do.
     let capabilities: [String]
+    /// What the device said its parts are to the unplug protocol.
+    let unplugClasses: Set<UnplugClass>
+    /// Unplug requests that the device has not answered.
+    var unplugging: Set<UInt32> = []
+    /// The device's own claims, with the coordinator's numbers for them.
+    var claims: [Window: (range: IORange, number: Int)] = [:]
     var regions: [DeviceRegion] = []
     /// Moves that this process carries out itself, a slice at a time, the first one first.
     var moves: [RegionMove] = []
@@ -22,7 +28,8 @@ final class Belongings {
     /// The access that waits for the event which the device is being told.
     private var answering: Token?
 
-    init(state: consuming KitState, capabilities: [String]) {
+    init(state: consuming KitState, capabilities: [String], unplugClasses: Set<UnplugClass> = []) {
+        self.unplugClasses = unplugClasses
         self.state = state
         self.capabilities = capabilities
     }

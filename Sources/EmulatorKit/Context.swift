@@ -59,7 +59,9 @@ public struct Context: ~Copyable {
         holds(function) ? core.pointee.functions[function.index].address : nil
     }
 
-    private func holds(_ function: PCIFunction) -> Bool { function.index < core.pointee.functionCount }
+    private func holds(_ function: PCIFunction) -> Bool {
+        function.index < core.pointee.functionCount && !core.pointee.functions[function.index].isRemoved
+    }
 
     // MARK: regions
 

@@ -40,6 +40,13 @@ extension Core {
             guard belongings.capabilities.contains("input") else { return refuse(packet, .unsupported, "this emulator takes no input") }
             tell(.input(Array(input.events.prefix(Input.most))))
             reply(packet.id)
+        case .unplug(let unplug):
+            let classes = belongings.unplugClasses.intersection(unplug.classes)
+            guard !belongings.unplugClasses.isEmpty else { return refuse(packet, .unsupported, "this emulator said in hello that it has nothing to unplug") }
+            guard let id = packet.id else { return refuse(packet, .malformed, "it needs an 'id'") }
+            guard !classes.isEmpty else { return control.send(Packet(.ok(Reply(removed: [])), re: id)) }
+            belongings.unplugging.insert(id)
+            tell(.unplug(classes, UnplugRequest(id: id)))
         case .quit:
             quitID = packet.id
             run = .quitting

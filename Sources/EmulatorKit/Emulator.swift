@@ -24,6 +24,10 @@ public protocol Emulator: ~Copyable {
     /// "input" (it takes keys and pointers).
     static var capabilities: [String] { get }
 
+    /// What the emulator's devices are to the PV unplug protocol (Protocols/unplug.md). One that names any is told `Event.unplug` when the guest's
+    /// own drivers take over, and has to answer it.
+    static var unplugClasses: [UnplugClass] { get }
+
     /// Claims ranges and reads options. Nothing is served before it returns. (In a noncopyable type, what can throw has to come
     /// before the first stored property is assigned.)
     /// - Throws: SetupError when a range is taken or an option is not one that the device understands; the process then
@@ -57,6 +61,7 @@ extension Emulator where Self: ~Copyable {
     public static var spinLimit: Duration { .microseconds(100) }
     public static var stateLength: Int { 0 }
     public static var capabilities: [String] { [] }
+    public static var unplugClasses: [UnplugClass] { [] }
 
     @inlinable public mutating func read(_ access: Access) -> UInt64 { .max }
     @inlinable public mutating func write(_ access: Access, _ value: UInt64) {}
@@ -153,9 +158,20 @@ public enum Event: Equatable, Sendable {
     /// A viewer, or a person, wishes the guest's screen to have this size. 1 to 16384 each.
     case modeHint(width: Int, height: Int)
 
+    /// The guest's own drivers take over: the devices of these classes are to finish what is in flight, to write out what they hold, and to go
+    /// (`Context.remove`); then `Context.answer` or `Context.refuse`. The guest waits for it. Comes again when the guest says so again, and
+    /// before anything is served in a process that was started afterwards.
+    case unplug(Set<UnplugClass>, UnplugRequest)
+
     /// What a person did at a viewer, oldest first, for emulators with the capability "input". At most 64 at a time.
     case input([InputEvent])
 }
+
+/// The right to answer one `Event.unplug`, once.
+public struct UnplugRequest: Hashable, Sendable { let id: UInt32 }
+
+/// What devices are to the PV unplug protocol.
+public typealias UnplugClass = EmulatorProtocol.UnplugClass
 
 /// One event of a keyboard or a pointer.
 public typealias InputEvent = EmulatorProtocol.InputEvent

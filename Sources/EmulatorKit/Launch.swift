@@ -11,6 +11,7 @@ final class Launch {
     private let descriptors: DescriptorBag
     private let name: String
     private let capabilities: [String]
+    private let unplugClasses: [UnplugClass]
     private let stateLength: Int
 
     /// Whether the coordinator wants this emulator to serve Xen's own pages.
@@ -18,7 +19,8 @@ final class Launch {
 
     /// Says hello on a connected socket and takes the coordinator's answer.
     @usableFromInline
-    init(socket: consuming OwnedDescriptor, name: String, direct: Bool, capabilities: [String] = [], stateLength: Int = 0) throws(SetupError) {
+    init(socket: consuming OwnedDescriptor, name: String, direct: Bool, capabilities: [String] = [], unplugClasses: [UnplugClass] = [], stateLength: Int = 0) throws(SetupError) {
+        self.unplugClasses = unplugClasses
         self.name = name
         self.capabilities = capabilities
         self.stateLength = stateLength
@@ -27,7 +29,7 @@ final class Launch {
         let modes: [AttachMode] = direct ? [.direct, .isolated] : [.isolated]
         // Only for a device that can go on from it: one that begins anew is not to be taken for one that was never away.
         let state = stateLength == 0 ? nil : try KitState.wanted(deviceLength: stateLength)
-        let hello = Hello(name: name, modes: modes, capabilities: ["data-pointer"] + capabilities, state: state)
+        let hello = Hello(name: name, modes: modes, capabilities: ["data-pointer"] + capabilities, state: state, unplug: unplugClasses.isEmpty ? nil : unplugClasses)
         guard let answer = control.request(.hello(hello)) else { throw .closed("say hello to", "the coordinator") }
         switch answer.packet.body {
         case .attach(let attach):
@@ -100,7 +102,7 @@ final class Launch {
             grant == nil ? nil : descriptors.take(), fresh: grant?.fresh ?? true, name: name, deviceLength: stateLength)
         try attachment.openMemory()
         let core = UnsafeMutablePointer<Core>.allocate(capacity: 1)
-        let belongings = Belongings(state: state, capabilities: capabilities)
+        let belongings = Belongings(state: state, capabilities: capabilities, unplugClasses: Set(unplugClasses))
         core.initialize(to: Core(attachment: attachment, slots: slots, ring: ring, vcpus: vcpus, belongings: belongings))
         return core
     }

@@ -51,6 +51,11 @@ struct PCIState: ~Copyable {
     let bars: UnsafeMutablePointer<BARState>
     static let barCount = 7
 
+    /// The coordinator's number for the function itself.
+    var claim: Int?
+    /// The device has taken it away: it reads as all-ones, wherever an access still comes from.
+    var isRemoved = false
+
     var remapping = Remapping.settled
     /// Answers of the coordinator that are still to come.
     var outstanding = 0

@@ -44,8 +44,9 @@ extension Emulator where Self: ~Copyable {
         defer { Launch.free(core) }
         var setup = Setup(core: core)
         let emulator = try Self(&setup)
-        guard let start = try setup.finish() else { return launch.quit(core) }
+        try setup.finish()
         var loop = ServingLoop(channel: channel, emulator: emulator, core: core)
+        guard let start = try loop.awaitStart() else { return launch.quit(core) }
         try loop.start()
         launch.answer(start)
         loop.run()
@@ -64,7 +65,7 @@ extension Emulator where Self: ~Copyable {
                     """)
                 exit(Ending.startedByHand.rawValue)
             }
-            let launched = try Launch(socket: OwnedDescriptor(adopting: socket), name: name, direct: direct, capabilities: capabilities, stateLength: stateLength)
+            let launched = try Launch(socket: OwnedDescriptor(adopting: socket), name: name, direct: direct, capabilities: capabilities, unplugClasses: unplugClasses, stateLength: stateLength)
             launch = launched
             try body(launched)
         } catch {

@@ -48,6 +48,21 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
         spin = SpinBudget(limit: SpinSetting.limit(E.spinLimit))
     }
 
+    /// Waits until the server is enabled. The device is told meanwhile what it is to leave out (Event.unplug).
+    /// - Returns: the number of the coordinator's `start`, to be answered once the channel serves; nil when it said `quit` instead.
+    @inlinable
+    mutating func awaitStart() throws(SetupError) -> UInt32? {
+        while true {
+            switch try core.pointee.hearBeforeStart() {
+            case .start(let id): return id
+            case .quit: return nil
+            case .another:
+                tellEvents()
+                tellChanges()
+            }
+        }
+    }
+
     /// Connects the notifications and finishes what waits already. The caller answers `start` afterwards.
     @inlinable
     mutating func start() throws(SetupError) {
@@ -151,7 +166,31 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
     }
 }
 
+/// What came before the start.
+@usableFromInline
+enum EarlyWord {
+    case start(UInt32)
+    case quit
+    /// Something that the device may have to be told of.
+    case another
+}
+
 extension Core {
+    /// Waits for the next packet of the coordinator's, or for a deadline or a descriptor of the device's.
+    @usableFromInline
+    mutating func hearBeforeStart() throws(SetupError) -> EarlyWord {
+        if run == .quitting { return .quit }
+        if let incoming = control.receive() {
+            if case .start = incoming.packet.body { return .start(incoming.packet.id ?? 0) }
+            handle(incoming)
+            return run == .quitting ? .quit : .another
+        }
+        guard !control.isClosed else { throw .closed("wait for", "the start") }
+        control.flush()
+        _ = wait(channel: -1, block: !hasEvents)
+        return .another
+    }
+
     /// Whether the coordinator said `quit` and was answered.
     @usableFromInline var isStopped: Bool { mutating get { run == .quitting && toldStopping } }
 

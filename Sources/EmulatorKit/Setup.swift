@@ -81,6 +81,9 @@ public struct Setup: ~Copyable {
             throw SetupError("claim", "\(range)", reason: "an emulator can have 256 ranges of a kind", remedy: "claim fewer, longer ones")
         }
         core.pointee.windows += 1
+        if case .ok(let reply) = answer.packet.body, let number = reply.claim {
+            core.pointee.belongings.claims[Window(index: window)] = (range, number)
+        }
         return Window(index: window)
     }
 
@@ -105,6 +108,7 @@ public struct Setup: ~Copyable {
                 throw SetupError("add", asked, reason: "the answer names no PCI address", remedy: "this is a fault of the coordinator's")
             }
             var state = try PCIState(description, address: address)
+            state.claim = reply.claim
             state.settle(in: core.pointee.belongings.state, index: index)
             for bar in description.bars.values { bar.region?.isBound = true }
             (core.pointee.functions + index).initialize(to: state)
@@ -118,21 +122,14 @@ public struct Setup: ~Copyable {
 
     // MARK: the end of it
 
-    /// Says that everything is claimed, and waits until the server is enabled.
-    /// - Returns: the number of the coordinator's `start`, to be answered once the channel serves; nil when it said `quit` instead.
+    /// Says that everything is claimed.
     @usableFromInline
-    mutating func finish() throws(SetupError) -> UInt32? {
+    mutating func finish() throws(SetupError) {
         try options.refuseOthers()
         core.pointee.restoreBARs()
-        if core.pointee.run == .quitting { return nil }
+        if core.pointee.run == .quitting { return }
         core.pointee.belongings.state.markServing()
         guard let answer = control.request(.ready) else { throw .closed("say", "that it is ready") }
         if case .error(let refusal) = answer.packet.body { throw SetupError("say", "that it is ready", refused: refusal) }
-        while let incoming = control.nextPacket() {
-            if case .start = incoming.packet.body { return incoming.packet.id ?? 0 }
-            core.pointee.handle(incoming)
-            if core.pointee.run == .quitting { return nil }
-        }
-        throw .closed("wait for", "the start")
     }
 }

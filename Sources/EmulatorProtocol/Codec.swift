@@ -112,6 +112,7 @@ extension Packet: Codable {
         case "input-mode": body = .inputMode(try InputMode(from: decoder))
         case "vnc": body = .vnc(try VNCCommand(from: decoder))
         case "vnc-status": body = .vncStatus(try VNCStatus(from: decoder))
+        case "unplug": body = .unplug(try Unplug(from: decoder))
         case "quit": body = .quit
         case "ok": body = .ok(try Reply(from: decoder))
         case "error": body = .error(try Refusal(from: decoder))
@@ -148,6 +149,7 @@ extension Packet: Codable {
         case .inputMode(let payload): try payload.encode(to: encoder)
         case .vnc(let payload): try payload.encode(to: encoder)
         case .vncStatus(let payload): try payload.encode(to: encoder)
+        case .unplug(let payload): try payload.encode(to: encoder)
         case .ok(let payload): try payload.encode(to: encoder)
         case .error(let payload): try payload.encode(to: encoder)
         case .ready, .start, .pause, .resume, .memory, .quit: break
@@ -188,6 +190,7 @@ extension Message {
         case .inputMode: "input-mode"
         case .vnc: "vnc"
         case .vncStatus: "vnc-status"
+        case .unplug: "unplug"
         case .quit: "quit"
         case .ok: "ok"
         case .error: "error"

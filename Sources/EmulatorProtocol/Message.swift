@@ -17,7 +17,7 @@ public struct Packet: Equatable, Sendable {
 }
 
 /// What is said. The emulator sends: hello, claim, unclaim, pci, ready, intx, msi, memory, dma, modified, populate, depopulate, log. The
-/// coordinator sends: attach, start, pause, resume, vcpu, dirtyLogging, quit. Both send ok and error. A display asks for region, regionPlace, regionDirty
+/// coordinator sends: attach, start, pause, resume, vcpu, dirtyLogging, unplug, quit. Both send ok and error. A display asks for region, regionPlace, regionDirty
 /// and surface, and is told surfaceReader and modeHint; an exporter is told surface, surfaceReader, inputMode and vnc, and sends input, modeHint and vncStatus.
 public enum Message: Equatable, Sendable {
     case hello(Hello)
@@ -49,13 +49,14 @@ public enum Message: Equatable, Sendable {
     case inputMode(InputMode)
     case vnc(VNCCommand)
     case vncStatus(VNCStatus)
+    case unplug(Unplug)
     case quit
     case ok(Reply)
     case error(Refusal)
 
     /// Types with a name that later versions of the protocol give a meaning to: refused with `unsupported` today.
     public static let reserved = [
-        "state", "state-commit", "unplug", "unplugged", "save", "restore",
+        "state", "state-commit", "save", "restore",
     ]
 }
 
@@ -71,8 +72,13 @@ public struct Hello: Codable, Equatable, Sendable {
     public var capabilities: [String]
     /// Bytes of state that shall outlive the process; nil: none.
     public var state: Int?
+    /// What its devices are to the PV unplug protocol; nil: nothing that is ever unplugged.
+    public var unplug: [UnplugClass]?
 
-    public init(versions: [Int] = [1], name: String, modes: [AttachMode], capabilities: [String] = [], state: Int? = nil) {
+    public init(
+        versions: [Int] = [1], name: String, modes: [AttachMode], capabilities: [String] = [], state: Int? = nil, unplug: [UnplugClass]? = nil
+    ) {
+        self.unplug = unplug
         self.versions = versions
         self.name = name
         self.modes = modes
@@ -290,7 +296,12 @@ public struct Reply: Codable, Equatable, Sendable {
     public var memory: MemoryGrant?
     /// region: what was granted.
     public var region: RegionGrant?
-    public init(claim: Int? = nil, address: PCIAddress? = nil, memory: MemoryGrant? = nil, region: RegionGrant? = nil) {
+    /// unplug: the names of the devices that are gone.
+    public var removed: [String]?
+    public init(
+        claim: Int? = nil, address: PCIAddress? = nil, memory: MemoryGrant? = nil, region: RegionGrant? = nil, removed: [String]? = nil
+    ) {
+        self.removed = removed
         self.claim = claim
         self.region = region
         self.address = address.map { "\($0)" }

@@ -37,6 +37,9 @@ public protocol Host: AnyObject {
     /// Sends a message-signalled interrupt: all 64 address bits, 32 data bits.
     func injectMSI(address: UInt64, data: UInt32) throws(HostError)
 
+    /// Ends the guest as a crash of its own would: its vCPUs stop for good, and the toolstack does what it does on a crash.
+    func crashGuest(_ reason: String) throws(HostError)
+
     /// The guest's memory, as far as this process may touch it.
     func guestMemory() throws(HostError) -> any GuestMemory
 }

@@ -173,6 +173,11 @@ public final class LocalHost: IsolatingHost, @unchecked Sendable {
 
     public func guestMemory() throws(HostError) -> any GuestMemory { memory }
 
+    public func crashGuest(_ reason: String) throws(HostError) {
+        try exists("crash", "\(domain)")
+        crash(reason)
+    }
+
     // MARK: interrupts
 
     public func setINTx(device: UInt8, pin: UInt8, asserted: Bool) throws(HostError) {

@@ -15,6 +15,8 @@ public struct GuestSpecification: Codable, Equatable, Sendable {
     public var display: EmulatorSpecification?
     /// What shows the display to viewers; nil: nobody of ours.
     public var vnc: VNCSpecification?
+    /// What happens when the guest unplugs its emulated devices.
+    public var unplug: UnplugSpecification
     /// What a LocalHost guest has; ignored on Xen, where the toolstack says it.
     public var local: LocalGuest
 
@@ -22,8 +24,9 @@ public struct GuestSpecification: Codable, Equatable, Sendable {
 
     public init(
         source: String, qemu: String = defaultQEMU, emulators: [EmulatorSpecification] = [], local: LocalGuest = LocalGuest(),
-        display: EmulatorSpecification? = nil, vnc: VNCSpecification? = nil
+        display: EmulatorSpecification? = nil, vnc: VNCSpecification? = nil, unplug: UnplugSpecification = UnplugSpecification()
     ) {
+        self.unplug = unplug
         self.source = source
         self.qemu = qemu
         self.emulators = emulators

@@ -9,7 +9,7 @@ public struct SpecificationReader: Sendable {
     /// Emulators that one guest may have.
     static let mostEmulators = 64
 
-    private static let guestKeys = ["demux", "qemu", "local", "display", "vnc", "emulators"]
+    private static let guestKeys = ["demux", "qemu", "local", "display", "vnc", "unplug", "emulators"]
     private static let localKeys = ["vcpus", "memory", "program", "engine", "firmware"]
     private static let localPrograms = ["idle", "demo", "display-demo"]
 
@@ -77,6 +77,7 @@ public struct SpecificationReader: Sendable {
             let reader = EmulatorReader(programs: programs, issues: issues)
             if let node = fields.node("display") { specification.display = reader.readDisplay(node) }
             if let node = fields.node("vnc") { specification.vnc = reader.readVNC(node) }
+            if let node = fields.node("unplug") { specification.unplug = UnplugReader(issues: issues).read(node) }
             specification.emulators = readEmulators(fields, reader)
         }
         try issues.check()

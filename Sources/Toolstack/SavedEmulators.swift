@@ -1,3 +1,5 @@
+import EmulatorProtocol
+
 /// What our emulators put before QEMU's record in a saved guest (Protocols/saved-state.md): bytes from and to values, nothing else.
 public struct SavedEmulators: Equatable, Sendable {
     /// One thing that one emulator left.
@@ -7,6 +9,8 @@ public struct SavedEmulators: Equatable, Sendable {
             case state([UInt8])
             /// A region of memory that the guest has as RAM. What is in it travels with the guest's memory; this says where it is.
             case region(Region)
+            /// What the guest has unplugged: the coordinator's own, under the name "demux".
+            case unplug(Unplugged)
         }
         /// The emulator's name.
         public var emulator: String
@@ -34,6 +38,43 @@ public struct SavedEmulators: Equatable, Sendable {
         }
     }
 
+    /// What a guest has unplugged, and the driver that did it.
+    public struct Unplugged: Equatable, Sendable {
+        public var classes: Set<UnplugClass>
+        public var product: UInt16?
+        public var build: UInt32?
+        public var isBlacklisted: Bool
+        public var isROMLocked: Bool
+
+        public init(classes: Set<UnplugClass>, product: UInt16?, build: UInt32?, isBlacklisted: Bool, isROMLocked: Bool) {
+            self.classes = classes
+            self.product = product
+            self.build = build
+            self.isBlacklisted = isBlacklisted
+            self.isROMLocked = isROMLocked
+        }
+
+        static let length = 16
+
+        var encoded: [UInt8] {
+            var bytes: [UInt8] = []
+            bytes.append(little: UnplugClass.allCases.enumerated().reduce(UInt32(0)) { $0 | (classes.contains($1.element) ? 1 << UInt32($1.offset) : 0) })
+            let flags: [Bool] = [product != nil, build != nil, isBlacklisted, isROMLocked]
+            bytes.append(little: flags.enumerated().reduce(UInt32(0)) { $0 | ($1.element ? 1 << UInt32($1.offset) : 0) })
+            bytes.append(little: UInt32(product ?? 0))
+            bytes.append(little: build ?? 0)
+            return bytes
+        }
+
+        /// nil for bits and numbers without a meaning.
+        init?(classes bits: UInt32, flags: UInt32, product: UInt32, build: UInt32) {
+            guard bits < 1 << UInt32(UnplugClass.allCases.count), flags < 16, let product = UInt16(exactly: product) else { return nil }
+            self.init(
+                classes: Set(UnplugClass.allCases.enumerated().filter { bits >> UInt32($0.offset) & 1 != 0 }.map(\.element)),
+                product: flags & 1 != 0 ? product : nil, build: flags & 2 != 0 ? build : nil, isBlacklisted: flags & 4 != 0, isROMLocked: flags & 8 != 0)
+        }
+    }
+
     public var records: [Record]
 
     public init(_ records: [Record] = []) { self.records = records }
@@ -55,6 +96,9 @@ public struct SavedEmulators: Equatable, Sendable {
     private static let firstOptionalKind: UInt32 = 0x8000_0000
     private static let stateKind: UInt32 = 1
     private static let regionKind: UInt32 = 2
+    private static let unplugKind: UInt32 = 3
+    /// The name under which the coordinator's own records stand.
+    public static let coordinator = "demux"
 
     /// The head: what is to be known before the body is read.
     struct Head: Equatable {
@@ -87,6 +131,9 @@ public struct SavedEmulators: Equatable, Sendable {
                 bytes.append(little: region.gfn ?? 0)
                 bytes.append(little: UInt64(region.gfn == nil ? 0 : 1))
                 content = bytes
+            case .unplug(let unplugged):
+                kind = Self.unplugKind
+                content = unplugged.encoded
             }
             guard (1...Self.longestName).contains(name.count), label.count <= Self.longestLabel else {
                 throw SavedEmulatorsError("the name '\(record.emulator.prefix(40))' or a label of it is too long")
@@ -150,6 +197,13 @@ public struct SavedEmulators: Equatable, Sendable {
                     Record(
                         emulator: emulator,
                         .region(Region(label: String(decoding: label, as: UTF8.self), length: bytes, gfn: flags == 1 ? gfn : nil))))
+            case Self.unplugKind:
+                var fields = Reader(content)
+                guard content.count == Unplugged.length, let classes = fields.number(UInt32.self), let flags = fields.number(UInt32.self),
+                    let product = fields.number(UInt32.self), let build = fields.number(UInt32.self),
+                    let unplugged = Unplugged(classes: classes, flags: flags, product: product, build: build)
+                else { throw SavedEmulatorsError("what the guest has unplugged cannot be read") }
+                records.append(Record(emulator: emulator, .unplug(unplugged)))
             case Self.firstOptionalKind...: continue
             default: throw SavedEmulatorsError("a record of '\(emulator)' is of kind \(kind), which this Demux does not know")
             }

@@ -108,6 +108,13 @@ public final class XenHost: Host {
         try handles.injectMSI(address: address, data: data)
     }
 
+    public func crashGuest(_ reason: String) throws(HostError) {
+        // SHUTDOWN_crash (xen/include/public/sched.h).
+        guard xendevicemodel_shutdown(handles.deviceModel.raw, domain.rawValue, 3) == 0 else {
+            throw handles.failure("crash", "\(domain)", .domain)
+        }
+    }
+
     public func guestMemory() throws(HostError) -> any GuestMemory {
         if let memory { return memory }
         let made = XenGuestMemory(handles)

@@ -6,6 +6,7 @@ import Logging
 import Platform
 import Specification
 import Toolstack
+import Unplug
 import XenHost
 
 /// The coordinator of a guest on Xen, started by libxl in QEMU's place.
@@ -72,6 +73,7 @@ final class DeviceModelProcess {
     private let desk: MonitorDesk
     private var facade: QMPFacade?
     private var monitor: QMPClient?
+    private var unplug: UnplugBridge?
     private var qemu: ChildProcess?
     private var status: CInt = 0
     private var stopping = false
@@ -114,6 +116,9 @@ final class DeviceModelProcess {
             coordinator.noteQEMU(range, label: label)
         }
         for function in plan.functions { coordinator.noteQEMU(.pci(function.address), label: function.name) }
+        coordinator.isBlacklistedByHost = { [store] product, build in
+            UnplugProduct.blacklistPath(product: product, build: build).map { store.has($0) } ?? false
+        }
         try coordinator.reserveServers()
         try coordinator.openControl()
         if let listener = arguments.monitor {
@@ -154,6 +159,9 @@ final class DeviceModelProcess {
         updateStatus("starting")
         let client = QMPClient(loop: loop, path: monitors.demuxPath)
         monitor = client
+        let unplug = UnplugBridge(client) { [unowned self] in self.note(.warning, $0) }
+        self.unplug = unplug
+        coordinator.unplugPartner = unplug
         // Once QEMU says that it runs, libxl waits ten seconds for the monitor that is held until this is answered.
         client.queryPCI(deadline: .seconds(8)) { [unowned self] in self.confirmSlots($0) }
     }

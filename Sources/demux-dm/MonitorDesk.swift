@@ -76,7 +76,13 @@ final class MonitorDesk: InputSink {
             let regions = coordinator.regions.map {
                 SavedEmulators.Record(emulator: $0.emulator, .region(.init(label: $0.label, length: $0.length, gfn: $0.gfn?.rawValue)))
             }
-            done(.success(SavedEmulators(states + regions)))
+            let unplugged = coordinator.savedUnplug.map {
+                SavedEmulators.Record(
+                    emulator: SavedEmulators.coordinator,
+                    .unplug(
+                        .init(classes: $0.classes, product: $0.product, build: $0.build, isBlacklisted: $0.isBlacklisted, isROMLocked: $0.isROMLocked)))
+            }
+            done(.success(SavedEmulators(states + regions + (unplugged.map { [$0] } ?? []))))
         }
     }
 
@@ -86,6 +92,9 @@ final class MonitorDesk: InputSink {
         for record in saved.records {
             switch record.content {
             case .state(let bytes): try coordinator.preset(SavedState(emulator: record.emulator, bytes: bytes))
+            case .unplug(let old):
+                coordinator.preset(
+                    SavedUnplug(classes: old.classes, product: old.product, build: old.build, isBlacklisted: old.isBlacklisted, isROMLocked: old.isROMLocked))
             case .region(let region):
                 try coordinator.preset(SavedRegion(emulator: record.emulator, label: region.label, length: region.length, gfn: region.gfn.map { GFN($0) }))
             }

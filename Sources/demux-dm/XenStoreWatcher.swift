@@ -32,6 +32,9 @@ final class XenStoreWatcher {
         gone()
     }
 
+    /// Whether xenstore has a path at present.
+    func has(_ path: String) -> Bool { (try? store.read(path)) != nil }
+
     /// Whether libxl is destroying the guest: the device model's folder is the first thing that it removes.
     var isBeingDestroyed: Bool { isGone || (try? store.list(XenStorePaths(domain: domain).deviceModel)) == .some(nil) }
 

@@ -11,7 +11,7 @@ struct DemuxCommand: ParsableCommand {
             """,
         subcommands: [
             ListCommand.self, StatusCommand.self, LogsCommand.self, CheckCommand.self, RunCommand.self, AttachCommand.self, DetachCommand.self,
-            StopCommand.self, ScreenshotCommand.self, DisplayCommand.self, WebCommand.self, SpecCommand.self,
+            UnplugCommand.self, StopCommand.self, ScreenshotCommand.self, DisplayCommand.self, WebCommand.self, SpecCommand.self,
         ]
     )
 }

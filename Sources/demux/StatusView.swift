@@ -20,6 +20,7 @@ struct StatusView {
         lines += emulators(style)
         if let display = status.display { lines += [""] + self.display(display, style) }
         if let vnc = status.vnc { lines += [""] + self.vnc(vnc, style) }
+        if let unplug = status.unplug { lines += [""] + self.unplug(unplug, style) }
         let claims = claims(style)
         if !claims.isEmpty { lines += [""] + claims }
         if let slots = slots(style) { lines += [""] + slots }
@@ -110,6 +111,23 @@ struct StatusView {
         for client in vnc.clients {
             table.add([client.host, client.service, client.family, client.security, client.websocket ? "yes" : "no", client.shared ? "yes" : "no"])
         }
+        return lines + table.lines(style: style)
+    }
+
+    /// What the guest has unplugged, and a line for each who had something to remove.
+    private func unplug(_ unplug: UnplugStatus, _ style: Style) -> [String] {
+        var heading = unplug.classes.isEmpty ? "nothing unplugged" : "unplugged " + unplug.classes.joined(separator: ", ")
+        if let product = unplug.product { heading += "; the guest's driver is \(product)" + (unplug.build.map { " build \($0)" } ?? "") }
+        if unplug.isBlacklisted { heading += ", which is blacklisted" }
+        if unplug.isROMLocked { heading += "; the ROM area is locked" }
+        heading += "; \(unplug.requests) requests, \(unplug.failures) not obeyed"
+        var lines = [Table.clean(heading)]
+        if !unplug.waitingFor.isEmpty {
+            lines.append(Table.clean("the guest's write \(unplug.isHeld ? "is held until these obey" : "waits for"): \(unplug.waitingFor.joined(separator: ", "))"))
+        }
+        guard !unplug.entries.isEmpty else { return lines }
+        var table = Table([.init("UNPLUGGED FROM"), .init("REMOVED"), .init("TROUBLE")])
+        for entry in unplug.entries { table.add([entry.who, entry.devices.isEmpty ? "-" : entry.devices.joined(separator: ", "), entry.trouble ?? "-"]) }
         return lines + table.lines(style: style)
     }
 

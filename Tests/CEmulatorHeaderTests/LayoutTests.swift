@@ -67,6 +67,12 @@ struct LayoutTests {
         #expect(words == codes.map(\.rawValue))
     }
 
+    @Test("The classes of devices to unplug are the same")
+    func unplugClasses() {
+        let words = [DMX_UNPLUG_IDE_DISK, DMX_UNPLUG_SCSI_DISK, DMX_UNPLUG_NVME, DMX_UNPLUG_NIC, DMX_UNPLUG_AUX_DISK]
+        #expect(words == UnplugClass.allCases.map(\.rawValue))
+    }
+
     @Test("The counters page is the same, counter by counter")
     func counters() throws {
         let memory = try SharedMemory(name: "test-counters", length: CounterPage.length)

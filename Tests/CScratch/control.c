@@ -113,6 +113,41 @@ static void change_dirty_logging(struct control *control, const struct message *
         refuse(control, message, DMX_ERROR_MALFORMED, "it needs 'on' (true or false)");
 }
 
+static void give_back(struct control *control, struct window *window) {
+    char buffer[TEXT];
+    dmx_text text = dmx_text_in(buffer, sizeof buffer);
+    if (!window->present) return;
+    dmx_text_add(
+        &text, "{\"type\":\"unclaim\",\"id\":%" PRIu32 ",\"claim\":%" PRIu64 "}", control->next_id++, window->claim);
+    // Waits for room: a claim that stays would have the guest find the device again.
+    send_text(control, &text, true);
+    window->present = false;
+}
+
+// The guest's own drivers take over. Every request is answered before the next packet is looked at, and nothing is kept back: the
+// device only has to go. Asked again, there is nothing left to remove.
+static void unplug(struct control *control, const struct message *message) {
+    dmx_json classes, key, value;
+    const char *cursor = NULL;
+    char word[32], buffer[TEXT];
+    bool concerned = false;
+    struct server *server = control->server;
+    dmx_text text = dmx_text_in(buffer, sizeof buffer);
+    if (!message->numbered || !dmx_json_get(control->body, "classes", &classes) || *classes.at != '[') {
+        refuse(control, message, DMX_ERROR_MALFORMED, "it needs an 'id', and 'classes' (a list)");
+        return;
+    }
+    while (dmx_json_next(classes, &cursor, &key, &value))
+        if (dmx_json_string(value, word, sizeof word) && strcmp(word, DMX_UNPLUG_NIC) == 0) concerned = true;
+    bool removes = concerned && (server->ports.present || server->mmio.present);
+    if (removes) {
+        give_back(control, &server->ports);
+        give_back(control, &server->mmio);
+    }
+    dmx_text_add(&text, "{\"type\":\"ok\",\"re\":%" PRIu64 ",\"removed\":[%s]}", message->id, removes ? "\"c-scratch\"" : "");
+    send_text(control, &text, true);
+}
+
 static bool emulator_says(const char *type) {
     static const char *const types[] = {"hello", "claim", "unclaim", "pci",      "ready", "intx",
                                         "msi",   "memory", "dma",    "modified", "log"};
@@ -141,6 +176,8 @@ static void handle_request(struct control *control, const struct message *messag
         }
     } else if (strcmp(type, "vcpu") == 0) {
         change_vcpu(control, message);
+    } else if (strcmp(type, "unplug") == 0) {
+        unplug(control, message);
     } else if (strcmp(type, "dirty-logging") == 0) {
         change_dirty_logging(control, message);
     } else if (strcmp(type, "attach") == 0) {

@@ -12,6 +12,7 @@
 // A window of the device in the guest's address space.
 struct window {
     bool present;
+    uint64_t claim; // the coordinator's number for it
     uint64_t first;
     uint64_t length;
 };

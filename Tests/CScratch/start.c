@@ -98,14 +98,15 @@ static bool attach(struct control *control) {
     return !ring || server->ring;
 }
 
-static bool claim(struct control *control, const char *space, const char *label, const struct window *window) {
+static bool claim(struct control *control, const char *space, const char *label, struct window *window) {
     char buffer[TEXT];
     dmx_text text = dmx_text_in(buffer, sizeof buffer);
     if (!window->present) return true;
     dmx_text_add(
         &text, "{\"type\":\"claim\",\"space\":\"%s\",\"label\":\"%s\",\"first\":\"0x%" PRIx64 "\",\"last\":\"0x%" PRIx64 "\"", space,
         label, window->first, window->first + (window->length - 1));
-    return ask(control, &text, "claim");
+    if (!ask(control, &text, "claim")) return false;
+    return control_integer(control->body, "claim", UINT64_MAX, &window->claim) || complain(control, "the answer to claim has no number");
 }
 
 // A number that is written as text.
@@ -153,7 +154,7 @@ bool control_start(struct control *control) {
     dmx_text_add(&text, "{\"type\":\"hello\",\"versions\":[%d],\"name\":\"c-scratch\"", DMX_VERSION);
     dmx_text_add(&text, ",\"modes\":[\"isolated\"],\"capabilities\":[");
     if (!control->single_accesses) dmx_text_quote(&text, DMX_CAPABILITY_DATA_POINTER);
-    dmx_text_add(&text, "]");
+    dmx_text_add(&text, "],\"unplug\":[\"%s\"]", DMX_UNPLUG_NIC);
     if (!ask(control, &text, "hello")) return false;
     if (!attach(control)) return false;
     if (!claim(control, "pio", "registers", &control->server->ports)) return false;

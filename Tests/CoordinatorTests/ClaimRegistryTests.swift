@@ -31,6 +31,17 @@ struct ClaimRegistryTests {
         #expect(registry.interpositions.first?.over.contains("Xen platform device") == true)
     }
 
+    @Test("The coordinator's own ports lie over QEMU's, are shown so, and no emulator can have them")
+    func coordinatorsOwn() throws {
+        var registry = ClaimRegistry()
+        let range = try ports(0x10, 0x1f)
+        registry.noteQEMU(range, label: "Xen platform device")
+        _ = try registry.claim(range, owner: .coordinator, label: "PV unplug", interposing: [range])
+        #expect(registry.interpositions.map(\.emulator) == ["(coordinator)"])
+        let refusal = try #require(throws: Refusal.self) { try registry.claim(try ports(0x12, 0x12), owner: .emulator("a"), label: "x", interposing: [range]) }
+        #expect(refusal.clash?.owner == "the coordinator")
+    }
+
     @Test("A declared interposition does not cover a wider claim")
     func tooWide() throws {
         var registry = ClaimRegistry()

@@ -55,6 +55,15 @@ struct ControlTests {
         #expect(guest.coordinator.slots.state(1) == .ready)
     }
 
+    @Test("a device that has nothing to unplug refuses to be asked, and says nothing of it in hello")
+    func nothingToUnplug() throws {
+        let guest = try Harness(Probe.self, FakeCoordinator())
+        guest.coordinator.send(Packet(.unplug(Unplug(classes: [.nic])), id: 70))
+        guest.turn()
+        guard case .error(let refusal) = guest.coordinator.answered(70) else { return #expect(Bool(false), "it was not refused") }
+        #expect(refusal.code == .unsupported && guest.coordinator.hello?.unplug == nil)
+    }
+
     @Test("broken answers are not answered")
     func brokenAnswers() throws {
         let guest = try Harness(Probe.self, FakeCoordinator())

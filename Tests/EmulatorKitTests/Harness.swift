@@ -14,7 +14,7 @@ final class Harness<E: Emulator & ~Copyable> {
     init(_ type: E.Type, _ coordinator: FakeCoordinator, guest: (any DirectGuest)? = nil, beforeStart: (FakeCoordinator) -> Void = { _ in }) throws {
         self.coordinator = coordinator
         let join = onThread { coordinator.serveSetup() }
-        let launch = try Launch(socket: OwnedDescriptor(adopting: coordinator.theirs), name: E.name, direct: false, capabilities: E.capabilities, stateLength: E.stateLength)
+        let launch = try Launch(socket: OwnedDescriptor(adopting: coordinator.theirs), name: E.name, direct: false, capabilities: E.capabilities, unplugClasses: E.unplugClasses, stateLength: E.stateLength)
         if let guest { launch.setGuest(guest) }
         let channel = try launch.isolatedChannel()
         let core = try launch.makeCore(slots: channel.slots, ring: channel.ring, vcpus: channel.vcpuCount)
@@ -25,11 +25,12 @@ final class Harness<E: Emulator & ~Copyable> {
             Launch.free(core)
             throw error
         }
-        let start = try setup.finish()
+        try setup.finish()
         join()
         beforeStart(coordinator)
         self.core = core
         loop = ServingLoop(channel: channel, emulator: emulator, core: core)
+        let start = try loop.awaitStart()
         try loop.start()
         launch.answer(start ?? 0)
         coordinator.read()

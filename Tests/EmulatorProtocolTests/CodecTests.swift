@@ -47,7 +47,7 @@ struct CodecTests {
     @Test("A reserved type is refused as unsupported, with the request's number")
     func reservedType() {
         do {
-            _ = try Packet.decoded(Array(#"{"type":"unplug","id":9}"#.utf8))
+            _ = try Packet.decoded(Array(#"{"type":"state-commit","id":9}"#.utf8))
             #expect(Bool(false), "accepted")
         } catch {
             #expect(error.unsupported && error.id == 9)

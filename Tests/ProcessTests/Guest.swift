@@ -50,6 +50,9 @@ final class Promise<Value: Sendable>: Sendable {
     private let value = Mutex<Value?>(nil)
     private let arrived = DispatchSemaphore(value: 0)
 
+    /// Whether it has come.
+    var isFulfilled: Bool { value.withLock { $0 != nil } }
+
     func fulfil(_ value: Value) {
         self.value.withLock { $0 = value }
         arrived.signal()
@@ -108,7 +111,7 @@ final class Guest: @unchecked Sendable {
     /// - Parameter wrapped: the host as the coordinator sees it.
     init(
         _ emulators: [EmulatorSpecification], vcpus: Int = 1, plain: Bool = false, display: EmulatorSpecification? = nil, vnc: VNCSpecification? = nil,
-        wrapped: ((LocalHost) -> any Host)? = nil, before: (Coordinator) -> Void = { _ in }
+        unplug: UnplugSpecification = UnplugSpecification(), wrapped: ((LocalHost) -> any Host)? = nil, before: (Coordinator) -> Void = { _ in }
     ) throws {
         folder = try TemporaryFolder()
         loop = try EventLoop()
@@ -123,7 +126,7 @@ final class Guest: @unchecked Sendable {
         if let wrapped { seen = wrapped(host) } else if plain { seen = PlainHost(host) } else { seen = host }
         coordinator = try Coordinator(
             loop: loop, host: seen,
-            specification: GuestSpecification(source: "test", emulators: emulators, display: display, vnc: vnc),
+            specification: GuestSpecification(source: "test", emulators: emulators, display: display, vnc: vnc, unplug: unplug),
             settings: .init(guestName: "test", hostKind: "local", directory: folder.path + "/7"), logger: logger)
         before(coordinator)
         try coordinator.reserveServers()
@@ -214,9 +217,9 @@ final class Guest: @unchecked Sendable {
 /// Runs a guest for the time of a test and ends it in order, whatever the test does.
 func withGuest(
     _ emulators: [EmulatorSpecification], vcpus: Int = 1, plain: Bool = false, display: EmulatorSpecification? = nil, vnc: VNCSpecification? = nil,
-    wrapped: ((LocalHost) -> any Host)? = nil, before: (Coordinator) -> Void = { _ in }, sourceLocation: SourceLocation = #_sourceLocation, _ body: (Guest) throws -> Void
+        unplug: UnplugSpecification = UnplugSpecification(), wrapped: ((LocalHost) -> any Host)? = nil, before: (Coordinator) -> Void = { _ in }, sourceLocation: SourceLocation = #_sourceLocation, _ body: (Guest) throws -> Void
 ) throws {
-    let guest = try Guest(emulators, vcpus: vcpus, plain: plain, display: display, vnc: vnc, wrapped: wrapped, before: before)
+    let guest = try Guest(emulators, vcpus: vcpus, plain: plain, display: display, vnc: vnc, unplug: unplug, wrapped: wrapped, before: before)
     do {
         try body(guest)
     } catch {

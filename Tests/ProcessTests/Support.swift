@@ -85,5 +85,6 @@ class PlainHost: Host {
     func setINTx(device: UInt8, pin: UInt8, asserted: Bool) throws(HostError) { try local.setINTx(device: device, pin: pin, asserted: asserted) }
     func setISAInterrupt(_ line: UInt8, asserted: Bool) throws(HostError) { try local.setISAInterrupt(line, asserted: asserted) }
     func injectMSI(address: UInt64, data: UInt32) throws(HostError) { try local.injectMSI(address: address, data: data) }
+    func crashGuest(_ reason: String) throws(HostError) { try local.crashGuest(reason) }
     func guestMemory() throws(HostError) -> any GuestMemory { try local.guestMemory() }
 }

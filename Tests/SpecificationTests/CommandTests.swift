@@ -348,6 +348,18 @@ struct CommandTests {
         guest.end()
     }
 
+    @Test("unplug sends the classes, and refuses words that are none before anybody is asked")
+    func unplug() throws {
+        let folder = try TemporaryFolder()
+        let command = try Command(base: folder.path)
+        let coordinator = try FakeCoordinator(domain: 7, base: folder.path) { _ in .reply(.done("would go:\n  QEMU: nic0")) }
+        let result = try command.run("unplug", "7", "--classes", "nic,ide-disk", "--dry-run")
+        #expect(result.status == .status(0) && result.output == "would go:\n  QEMU: nic0\n")
+        #expect(coordinator.asked == [.unplug(classes: ["nic", "ide-disk"], dryRun: true)])
+        #expect(try command.run("unplug", "7", "--classes", "nic,floppy").errors.contains("'floppy' is no class of devices"))
+        #expect(coordinator.asked.count == 1)
+    }
+
     @Test("detach and stop say what was done, or why not")
     func changes() throws {
         let guest = try FakeCoordinator(domain: 7, base: folder.path) { request in

@@ -40,7 +40,7 @@ struct ReaderErrorTests {
         Mistake("- demux: 1\n", "1:1", "a specification is a mapping, not a list"),
         Mistake("hello\n", "1:1", "a specification is a mapping, not 'hello'"),
         Mistake("demux: 1\nemulator: []\n", "2:1", "a specification has no key 'emulator'; did you mean 'emulators'?"),
-        Mistake("demux: 1\nfruit: []\n", "2:1", "a specification has no key 'fruit'; its keys are 'demux', 'qemu', 'local', 'display', 'vnc' and 'emulators'"),
+        Mistake("demux: 1\nfruit: []\n", "2:1", "a specification has no key 'fruit'; its keys are 'demux', 'qemu', 'local', 'display', 'vnc', 'unplug' and 'emulators'"),
         Mistake("demux: 1\n? [a]\n: b\n", "2:3", "a list cannot be a key of a specification"),
         Mistake("demux: 1\n!!str demux: 1\n", "1:1", "is given"),
         Mistake("demux: 1\ndemux: 1\n", "1:1", "the key 'demux' is given more than once"),

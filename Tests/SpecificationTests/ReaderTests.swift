@@ -27,6 +27,21 @@ struct ReaderTests {
         #expect(guest == GuestSpecification(source: "guest.yaml"))
     }
 
+    @Test("what happens when the guest unplugs is read, and nonsense in it is refused")
+    func unplug() throws {
+        let guest = try read("demux: 1\nunplug: {deadline: 1500ms, on-failure: crash-guest, blacklist: [linux/1, gplpv-windows/*]}\n")
+        #expect(guest.unplug == UnplugSpecification(
+            deadlineMilliseconds: 1500, onFailure: .crashGuest, blacklist: [.init(product: 3, build: 1), .init(product: 2, build: nil)]))
+        for (text, problem) in [
+            ("deadline: 0s", "'deadline' cannot be '0s'"), ("deadline: 601s", "'deadline' cannot be '601s'"), ("on-failure: panic", "'on-failure' cannot be 'panic'"),
+            ("blacklist: [minix/1]", "'minix/1' is no driver's build"), ("blacklist: [linux/4294967296]", "is no driver's build"), ("blacklist: linux/1", "'blacklist' is a list"),
+            ("classes: nic", "'unplug' has no key 'classes'"),
+        ] {
+            let found = issues("demux: 1\nunplug: {\(text)}\n")
+            #expect(found.count == 1 && found[0].problem.contains(problem), "\(text): \(found.map(\.problem))")
+        }
+    }
+
     @Test("every field arrives, and options arrive exactly as written")
     func full() throws {
         let guest = try read(

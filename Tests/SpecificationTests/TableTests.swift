@@ -121,6 +121,19 @@ struct StatusViewTests {
         ])
     }
 
+    @Test("what was unplugged is shown, with who obeyed and whom the guest waits for")
+    func unplugged() {
+        var status = GuestStatus(domain: 1, name: "", host: "local", coordinatorPID: 5, specification: "a.yaml", vcpus: 1)
+        status.unplug = UnplugStatus(
+            classes: ["ide-disk", "nic"], product: "linux", build: 1,
+            entries: [.init(who: "QEMU", devices: ["ide0-hd0", "nic0"]), .init(who: "emulator 'x'", devices: [], trouble: "its cache\u{1b}")],
+            waitingFor: ["emulator 'x'"], isHeld: true, requests: 3, failures: 1)
+        #expect(StatusView(status).lines().suffix(5) == [
+            "unplugged ide-disk, nic; the guest's driver is linux build 1; 3 requests, 1 not obeyed", "the guest's write is held until these obey: emulator 'x'",
+            "UNPLUGGED FROM  REMOVED         TROUBLE", "QEMU            ide0-hd0, nic0  -", "emulator 'x'    -               " + Table.clean("its cache\u{1b}"),
+        ])
+    }
+
     @Test("a bare guest is a few lines")
     func bare() {
         let status = GuestStatus(domain: 1, name: "", host: "local", coordinatorPID: 5, specification: "a.yaml", vcpus: 1)

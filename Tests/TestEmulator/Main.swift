@@ -13,6 +13,7 @@ struct TestEmulator {
         signal(SIGPIPE, SIG_IGN)
         switch mode {
         case "late": Late.main()
+        case "plug": Plug.main()
         case "exit": exit(CInt(rest.first ?? "3") ?? 3)
         case "die": Dying.run(rest.first ?? "")
         case "hold", "steal", "hostile": Hostile.run(mode, rest)

@@ -10,6 +10,8 @@ struct SavedEmulatorsTests {
     static let example = SavedEmulators([
         .init(emulator: "display", .state(Array(0..<200))),
         .init(emulator: "display", .region(.init(label: "vram", length: 16 << 20, gfn: 0xf1000))),
+        .init(
+            emulator: "demux", .unplug(.init(classes: [.nic, .ideDisk, .auxDisk], product: 0xffff, build: nil, isBlacklisted: true, isROMLocked: false))),
         .init(emulator: "b", .region(.init(label: "", length: 0, gfn: nil))),
         .init(emulator: String(repeating: "n", count: 32), .state([])),
     ])

@@ -1,0 +1,167 @@
+import Host
+import Platform
+
+/// What answers the accesses of the coordinator's own server.
+protocol PortHandler: AnyObject {
+    /// - Parameters:
+    ///   - port: in the server's range, the whole access.
+    ///   - size: 1, 2 or 4 bytes.
+    func read(port: UInt16, size: Int) -> UInt32
+    /// - Parameter later: carries the write's end out; called once, and never from inside, after `false` was returned.
+    /// - Returns: whether the write has been carried out.
+    func write(port: UInt16, size: Int, value: UInt32, later: @escaping () -> Void) -> Bool
+}
+
+/// Serves the coordinator's own ioreq server in its event loop: one range of ports. A write may be answered later; every other slot,
+/// INVALIDATE and TIMEOFFSET are served meanwhile.
+final class PortServer {
+    /// Repetitions of one request beyond which it is answered as malformed (emulator protocol, section 6.4).
+    private static let mostRepetitions: UInt32 = 65_536
+
+    private struct Job {
+        var request: IORequest
+        /// The repetition that is due.
+        var index: UInt32 = 0
+        var value: UInt64 = 0
+        /// Tells a late answer of this request from one of an earlier one in the same slot.
+        var number: UInt64
+    }
+
+    private let loop: EventLoop
+    private let host: any Host
+    private let server: ServerID
+    private let range: PortRange
+    private let channel: any SharedChannel
+    private let memory: (any GuestMemory)?
+    private unowned let handler: any PortHandler
+    private var jobs: [Job?]
+    private var nextNumber: UInt64 = 0
+    private var running = true
+    private var stopping = false
+
+    /// Takes the range, enables the server and serves it from now on.
+    init(loop: EventLoop, host: any Host, server: ServerID, range: PortRange, handler: any PortHandler) throws(HostError) {
+        self.loop = loop
+        self.host = host
+        self.server = server
+        self.range = range
+        self.handler = handler
+        try host.map(.ports(range), to: server)
+        channel = try host.openChannel(server)
+        memory = try? host.guestMemory()
+        jobs = Array(repeating: nil, count: channel.vcpuCount)
+        try host.setServer(server, enabled: true)
+        do {
+            try channel.bind()
+            try loop.watch(channel.waitDescriptor, for: .readable) { [weak self] _ in
+                guard let self else { return }
+                _ = self.channel.acknowledge()
+                self.pump()
+            }
+        } catch {
+            try? host.setServer(server, enabled: false)
+            throw (error as? HostError) ?? HostError("serve", "\(range)", .failed((error as? SystemError)?.code ?? 0), detail: "\(error)")
+        }
+        pump()
+    }
+
+    deinit { letGo() }
+
+    /// Disables the server and answers what waits; whoever made the server destroys it.
+    func stop() {
+        guard running else { return }
+        stopping = true
+        try? host.setServer(server, enabled: false)
+        for vcpu in jobs.indices {
+            guard let job = jobs[vcpu] else { continue }
+            finish(vcpu, job)
+        }
+        pump()
+        letGo()
+    }
+
+    /// Lets go without asking the host for anything: the guest is gone.
+    func letGo() {
+        guard running else { return }
+        running = false
+        loop.forget(channel.waitDescriptor)
+    }
+
+    private func pump() {
+        drainRing()
+        for vcpu in jobs.indices where jobs[vcpu] == nil && channel.slots.isReady(vcpu) {
+            drainRing()
+            guard let request = channel.slots.take(vcpu) else { continue }
+            begin(vcpu, request)
+        }
+    }
+
+    /// No write to these ports is ever posted, and nothing here has a clock: a TIMEOFFSET is taken and passed over.
+    private func drainRing() {
+        guard let ring = channel.ring else { return }
+        for _ in 0..<BufferedRing.capacity where ring.next() == nil { return }
+    }
+
+    private func begin(_ vcpu: Int, _ request: IORequest) {
+        let job = Job(request: request, number: nextNumber)
+        nextNumber &+= 1
+        jobs[vcpu] = job
+        switch request.kind {
+        case .portIO where isServed(request) && !stopping: advance(vcpu)
+        case .invalidate:
+            memory?.invalidate()
+            answer(vcpu, request.data)
+        case .timeOffset: answer(vcpu, request.data)
+        default: answer(vcpu, request.direction == .read && !request.dataIsPointer ? request.allOnes : request.data)
+        }
+    }
+
+    private func isServed(_ request: IORequest) -> Bool {
+        guard [1, 2, 4].contains(request.size), (1...Self.mostRepetitions).contains(request.count), !request.dataIsPointer || memory != nil,
+            let port = UInt16(exactly: request.address), let access = PortRange(first: port, count: Int(request.size))
+        else { return false }
+        return range.contains(access)
+    }
+
+    /// Carries out repetitions until one has to wait.
+    private func advance(_ vcpu: Int) {
+        while var job = jobs[vcpu] {
+            let request = job.request
+            guard job.index < request.count else { return finish(vcpu, job) }
+            let (port, size) = (UInt16(truncatingIfNeeded: request.address), Int(request.size))
+            let buffer = GuestAddress(Self.stepped(request.data, request, job.index))
+            job.index += 1
+            guard request.direction == .write else {
+                let value = UInt64(handler.read(port: port, size: size)) & AccessSize.allOnes(request.size)
+                if request.dataIsPointer { _ = memory?.store(buffer, value: value, size: request.size) } else { job.value = value }
+                jobs[vcpu] = job
+                continue
+            }
+            var value = request.data
+            if request.dataIsPointer { value = memory?.load(buffer, size: request.size) ?? request.allOnes }
+            jobs[vcpu] = job
+            let number = job.number
+            let isDone = handler.write(port: port, size: size, value: UInt32(truncatingIfNeeded: value & AccessSize.allOnes(request.size))) { [weak self] in
+                guard let self, self.running, self.jobs[vcpu]?.number == number else { return }
+                self.advance(vcpu)
+                // What came for this slot in the meantime rang then.
+                self.pump()
+            }
+            guard isDone else { return }
+        }
+    }
+
+    private static func stepped(_ base: UInt64, _ request: IORequest, _ index: UInt32) -> UInt64 {
+        let distance = UInt64(index) &* UInt64(request.size)
+        return request.backwards ? base &- distance : base &+ distance
+    }
+
+    private func finish(_ vcpu: Int, _ job: Job) {
+        answer(vcpu, job.request.direction == .read && !job.request.dataIsPointer ? job.value : job.request.data)
+    }
+
+    private func answer(_ vcpu: Int, _ data: UInt64) {
+        jobs[vcpu] = nil
+        if channel.slots.complete(vcpu, data: data) { channel.notify(vcpu) }
+    }
+}

@@ -1,0 +1,110 @@
+import EmulatorProtocol
+import Host
+import Platform
+
+/// QEMU's part of unplugging, for whoever owns QEMU.
+public protocol UnplugPartner: AnyObject {
+    /// Has QEMU remove its devices of these classes, and looks what is left.
+    /// - Parameter done: called once, with the names of what is gone, or with why something is not.
+    func unplug(_ classes: Set<UnplugClass>, deadline: Duration, _ done: @escaping (Result<[String], UnplugTrouble>) -> Void)
+    /// Says what would go.
+    func candidates(_ classes: Set<UnplugClass>, _ done: @escaping (Result<[String], UnplugTrouble>) -> Void)
+    /// Makes the guest's ROM area read-only, or writable again.
+    func lockROM(_ locked: Bool)
+}
+
+/// Why somebody's devices stay plugged.
+public struct UnplugTrouble: Error, Equatable, CustomStringConvertible {
+    public let description: String
+    public init(_ description: String) { self.description = description }
+}
+
+/// Everybody concerned is asked at the same time to remove devices; ends when all have answered, or at the deadline.
+final class UnplugOperation {
+    let classes: Set<UnplugClass>
+    private let loop: EventLoop
+    private let deadline: Duration
+    private var timer: EventLoop.Timer?
+    private(set) var waiting: Set<String> = []
+    /// Why somebody's devices may still be there.
+    private(set) var failures: [String: String] = [:]
+    /// Called with each answer, late ones included: who, and what they removed or why not.
+    private let heard: (String, Result<[String], UnplugTrouble>) -> Void
+    private var done: (() -> Void)?
+
+    /// - Parameter done: called once, never from inside `ask`.
+    init(
+        _ classes: Set<UnplugClass>, loop: EventLoop, deadline: Duration, heard: @escaping (String, Result<[String], UnplugTrouble>) -> Void,
+        done: @escaping () -> Void
+    ) {
+        self.classes = classes
+        self.loop = loop
+        self.deadline = deadline
+        self.heard = heard
+        self.done = done
+    }
+
+    /// Asks.
+    /// - Parameter QEMU: nil for a guest without one.
+    func ask(_ sessions: [EmulatorSession], qemu: (any UnplugPartner)?) {
+        // All are noted before the first is asked: one that answers at once must not end it.
+        waiting = Set(sessions.map { "\($0.owner)" } + (qemu == nil ? [] : ["QEMU"]))
+        guard !waiting.isEmpty else { return loop.soon { self.end() } }
+        timer = loop.after(deadline) { [weak self] in self?.tooLate() }
+        for session in sessions {
+            let who = "\(session.owner)"
+            session.unplug(classes) { self.take(who, $0) }
+        }
+        qemu?.unplug(classes, deadline: deadline) { self.take("QEMU", $0) }
+    }
+
+    /// Somebody has no such devices any more, whatever was heard of them: they were taken away, or began anew without.
+    func settle(_ who: String) { take(who, .success([])) }
+
+    private func take(_ who: String, _ answer: Result<[String], UnplugTrouble>) {
+        let wasAwaited = waiting.remove(who) != nil
+        switch answer {
+        case .success: failures[who] = nil
+        case .failure(let trouble):
+            // One that died is told of again by its successor; a deadline that has passed says it all.
+            guard wasAwaited else { return }
+            failures[who] = trouble.description
+        }
+        heard(who, answer)
+        if waiting.isEmpty { loop.soon { self.end() } }
+    }
+
+    private func tooLate() {
+        for who in waiting { failures[who] = "no answer within \(deadline.clampedNanoseconds / 1_000_000) ms" }
+        let silent = waiting
+        waiting = []
+        for who in silent.sorted() { heard(who, .failure(UnplugTrouble(failures[who] ?? ""))) }
+        end()
+    }
+
+    private func end() {
+        if let timer { loop.cancel(timer) }
+        timer = nil
+        let done = done
+        self.done = nil
+        done?()
+    }
+}
+
+extension EmulatorSession {
+    /// Whether its devices are in front of the guest and of one of these classes.
+    func isConcerned(by classes: Set<UnplugClass>) -> Bool {
+        enabled && !hasExited && mode != .exporter && !unplugClasses.isDisjoint(with: classes)
+    }
+
+    /// Has it remove its devices of these classes.
+    func unplug(_ classes: Set<UnplugClass>, _ answer: @escaping (Result<[String], UnplugTrouble>) -> Void) {
+        ask(.unplug(Unplug(classes: classes.intersection(unplugClasses).ordered))) { reply in
+            switch reply {
+            case .success(let reply):
+                answer(.success((reply.removed ?? []).prefix(32).map { LogBook.escaped(String($0.unicodeScalars.prefix(64))) }))
+            case .failure(let refusal): answer(.failure(UnplugTrouble(LogBook.escaped(refusal.message))))
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@ import Host
 
 /// A device whose state tells how often each thing was done: nothing of what it does can be repeated without being seen.
 ///
-/// Ports 0x700…: 0 adds to a sum (write) or pops the next number of a sequence (read); 4 is the sum. MMIO at 0xe0000000: a write adds to the sum.
+/// Ports 0x700…: 0 adds to a sum (write) or pops the next number of a sequence (read); 4 is the sum; 8 pops from a sequence of 16 bits. MMIO at 0xe0000000: a write adds to the sum.
 /// For the ring, at 0xa0000: a write appends to a hash. A write to port 0xc is answered by a timer, and means something only once.
 struct Accountant: Emulator, ~Copyable {
     static let name = "accountant"
@@ -20,6 +20,7 @@ struct Accountant: Emulator, ~Copyable {
         static let hash = 16
         static let clocks = 24
         static let held = 32
+        static let short = 40
     }
 
     let state: StateRegion
@@ -40,12 +41,20 @@ struct Accountant: Emulator, ~Copyable {
 
     mutating func read(_ access: Access, _ context: borrowing Context) -> Answer {
         guard access.window == window, access.offset != 4 else { return .value(state[Place.sum]) }
+        if access.offset == 8 {
+            let number: UInt64 = state[Place.short]
+            if number % 97 == 0 { context.commit() }
+            state[Place.short] = number &+ 1
+            return .value(Self.short(number))
+        }
         let number: UInt64 = state[Place.next]
         state[Place.next] = number &+ 1
         return .value(Self.value(number))
     }
 
     mutating func write(_ access: Access, _ value: UInt64, _ context: borrowing Context) -> Answer {
+        // In the middle of an access, which is then carried out again.
+        if value % 61 == 0 { context.commit() }
         if access.window == low {
             state[Place.hash] = Self.hash(state[Place.hash], value)
             return .done
@@ -77,5 +86,6 @@ struct Accountant: Emulator, ~Copyable {
 
     /// What the n-th read of port 0 gives: another number each.
     static func value(_ number: UInt64) -> UInt64 { (number &+ 1) &* 0x9e37_79b1 & 0xffff_ffff }
+    static func short(_ number: UInt64) -> UInt64 { (number &+ 1) &* 0x9e37 & 0xffff }
     static func hash(_ hash: UInt64, _ value: UInt64) -> UInt64 { (hash ^ value) &* 0x100_0000_01b3 &+ 1 }
 }

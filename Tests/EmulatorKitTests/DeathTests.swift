@@ -98,7 +98,7 @@ struct DeathTests {
         let whole = try play(guest, manner, &random) { _, _ in false }
         #expect(whole.wrong.isEmpty)
         // Each one, or an odd part of them.
-        for point in stride(from: 1, through: whole.points, by: Self.isFull ? 1 : 7) {
+        for point in stride(from: 1, through: whole.points, by: Self.isFull ? 1 : 13) {
             let (wrong, _, deaths) = try play(guest, manner, &random) { number, _ in number == point }
             #expect(wrong.isEmpty && deaths == 1, "death at point \(point): \(wrong)")
         }
@@ -108,7 +108,7 @@ struct DeathTests {
     func chains(seed: Int) throws {
         var random = SplitMix(state: 0x5eed_0052 + UInt64(seed))
         let manner: Accountant.Manner = seed % 2 == 0 ? .later : .held
-        for _ in 0..<(Self.isFull ? 100 : 4) {
+        for _ in 0..<(Self.isFull ? 100 : 2) {
             let guest = ScriptedGuest(length: 20, longest: 2500, manner: manner, &random)
             var choice = SplitMix(state: random.next())
             let (wrong, _, deaths) = try play(guest, manner, &random) { _, _ in choice.next() % 16 == 0 }

@@ -22,6 +22,8 @@ struct ScriptedGuest {
     private(set) var popped: [UInt64] = []
     private(set) var sum: UInt64 = 0
     private(set) var pops: UInt64 = 0
+    private(set) var shortPopped: [UInt64] = []
+    private(set) var shortPops: UInt64 = 0
     private(set) var hash: UInt64 = 0
     private(set) var clocks: Int64 = 0
     private(set) var held: UInt64 = 0
@@ -48,7 +50,7 @@ struct ScriptedGuest {
         let value = random.next() & 0xffff
         let backwards = random.next() % 2 == 0
         let size: UInt32 = [1, 2, 4][Int(random.next() % 3)]
-        switch random.next() % 11 {
+        switch random.next() % 12 {
         case 0:
             sum &+= value
             return .request(access(.portIO, .write, Accountant.ports, value, 4, 1), buffer: [])
@@ -81,9 +83,17 @@ struct ScriptedGuest {
             (request.dataIsPointer, request.backwards) = (true, backwards)
             return .request(request, buffer: [UInt8](repeating: 0xee, count: number * 4))
         case 8:
+            // As many as there are numbers.
+            let number = min(count, Self.partLength / 2, Int(0xffff - shortPops))
+            guard number > 0 else { return .post([]) }
+            shortPops += UInt64(number)
+            var request = access(.portIO, .read, Accountant.ports + 8, backwards ? part + UInt64((number - 1) * 2) : part, 2, number)
+            (request.dataIsPointer, request.backwards) = (true, backwards)
+            return .request(request, buffer: [UInt8](repeating: 0xee, count: number * 2))
+        case 9:
             held += manner == .held ? value : 1
             return .request(access(.portIO, .write, Accountant.ports + 0xc, value, 4, 1), buffer: [])
-        case 9:
+        case 10:
             clocks += Int64(value)
             if random.next() % 2 == 0 { return .request(access(.timeOffset, .write, 0, value, 8, 1), buffer: []) }
             return .post([BufferedEntry(type: 7, direction: .write, size: 8, address: 0, data: value)])
@@ -133,6 +143,10 @@ struct ScriptedGuest {
         }
         guard request.dataIsPointer else { return popped.append(data) }
         if data != request.data { faults.append("vCPU \(vcpu): the buffer's address is another one, \(data)") }
+        if request.size == 2 {
+            for place in 0..<Int(request.count) { shortPopped.append(UInt64(ram.load(fromByteOffset: vcpu * Self.partLength + place * 2, as: UInt16.self))) }
+            return
+        }
         for place in 0..<Int(request.count) { popped.append(UInt64(ram.load(fromByteOffset: vcpu * Self.partLength + place * 4, as: UInt32.self))) }
     }
 
@@ -142,9 +156,10 @@ struct ScriptedGuest {
         var wrong = faults
         for (what, place, wanted) in [
             ("the sum", Accountant.Place.sum, sum), ("the reads", Accountant.Place.next, pops), ("the posted writes", Accountant.Place.hash, hash),
-            ("the clock", Accountant.Place.clocks, UInt64(bitPattern: clocks)), ("the late ones", Accountant.Place.held, held),
+            ("the short reads", Accountant.Place.short, shortPops), ("the clock", Accountant.Place.clocks, UInt64(bitPattern: clocks)), ("the late ones", Accountant.Place.held, held),
         ] where word(place) != wanted { wrong.append("\(what): \(word(place)) in place of \(wanted)") }
         let possible = Set((0..<pops).map { Accountant.value($0) })
+        if shortPopped.sorted() != (0..<shortPops).map({ Accountant.short($0) }).sorted() { wrong.append("of the short numbers some are missing") }
         if Set(popped).count != popped.count { wrong.append("a number was read twice") }
         if let other = popped.first(where: { !possible.contains($0) }) { wrong.append("\(other) was read, which nobody gave") }
         return wrong

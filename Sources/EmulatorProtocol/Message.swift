@@ -72,12 +72,25 @@ public struct Hello: Codable, Equatable, Sendable {
     public var capabilities: [String]
     /// Bytes of state that shall outlive the process; nil: none.
     public var state: Int?
+    /// The version of that state's layout; nil: 1.
+    public var stateVersion: Int?
+    /// The versions of a predecessor's state that it goes on from; nil: its own only.
+    public var stateAccepts: [Int]?
     /// What its devices are to the PV unplug protocol; nil: nothing that is ever unplugged.
     public var unplug: [UnplugClass]?
 
+    private enum CodingKeys: String, CodingKey {
+        case versions, name, modes, capabilities, state, unplug
+        case stateVersion = "state-version"
+        case stateAccepts = "state-accepts"
+    }
+
     public init(
-        versions: [Int] = [1], name: String, modes: [AttachMode], capabilities: [String] = [], state: Int? = nil, unplug: [UnplugClass]? = nil
+        versions: [Int] = [1], name: String, modes: [AttachMode], capabilities: [String] = [], state: Int? = nil, stateVersion: Int? = nil,
+        stateAccepts: [Int]? = nil, unplug: [UnplugClass]? = nil
     ) {
+        self.stateVersion = stateVersion
+        self.stateAccepts = stateAccepts
         self.unplug = unplug
         self.versions = versions
         self.name = name

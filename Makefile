@@ -17,7 +17,7 @@ TEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 cpio e2fsprogs kmod gcc libc6
 # Installed; then what only the tests and the benchmarks use.
 COMMAND := demux
 LIBEXEC_PROGRAMS := demux-dm demux-scratch demux-debug demux-display demux-vnc demux-keyboard demux-nvme demux-web
-TEST_PROGRAMS := demux-example demux-c-scratch demux-conformance demux-bench demux-c-loop
+TEST_PROGRAMS := demux-example demux-c-scratch demux-test-emulator demux-conformance demux-bench demux-c-loop
 
 .PHONY: demo test test-full address-test unit-test rig-test bench bench-density release stage install build-packages demo-packages test-packages clean
 # One thing after another: two builds at once would wait for each other anyway, and the last runner's last line is to be the last.

@@ -12,7 +12,7 @@ extension EmulatorSession {
         }
         try chooseMode(hello)
         capabilities = Set(hello.capabilities.prefix(32))
-        unplugClasses = mode == .exporter ? [] : Set(hello.unplug ?? [])
+        try noteUnplugClasses(hello)
         if mode != .exporter, capabilities.contains("surface") { try context.surfaces.claim(self) }
         do {
             let bag = DescriptorBag()
@@ -29,6 +29,17 @@ extension EmulatorSession {
             throw Refusal(error.reason == .noFreeServer ? .exhausted : .host, asked: "an ioreq server", message: "\(error)")
         } catch {
             throw Refusal(.host, asked: "attach", message: "\(error)")
+        }
+    }
+
+    /// What its devices are to a guest that unplugs: as it says, unless the specification says otherwise.
+    private func noteUnplugClasses(_ hello: Hello) throws(Refusal) {
+        declaredUnplugClasses = mode == .exporter ? [] : Set(hello.unplug ?? [])
+        unplugClasses = specification.unplugAs.map(Set.init) ?? declaredUnplugClasses
+        guard unplugClasses.isEmpty || !declaredUnplugClasses.isEmpty else {
+            throw Refusal(
+                .unsupported, asked: "unplug-as \(unplugClasses.text)",
+                message: "the emulator says that it has nothing to unplug; take 'unplug-as' out of the specification")
         }
     }
 

@@ -38,9 +38,12 @@ final class EmulatorSession {
     /// What it said in hello that it can do.
     var capabilities: Set<String> = []
     /// What it said in hello that its devices are to the unplug protocol.
+    var declaredUnplugClasses: Set<UnplugClass> = []
+    /// What they are unplugged with: the same, unless the specification says otherwise.
     var unplugClasses: Set<UnplugClass> = []
     /// What it was told to leave out before its start.
     private var leftOut: Set<UnplugClass> = []
+    private var leftOutDevices: [String] = []
     var process: ChildProcess?
     private let socket: MessageSocket
     let counterMemory: SharedMemory
@@ -236,14 +239,17 @@ final class EmulatorSession {
         guard missing.isSubset(of: leftOut) else {
             return unplug(missing) { [weak self] answer in
                 guard let self else { return }
-                if case .failure(let trouble) = answer {
-                    return self.failStart("it has devices of \(missing.text), which the guest has unplugged, and did not remove them: \(trouble)")
+                switch answer {
+                case .failure(let trouble):
+                    self.failStart("it has devices of \(missing.text), which the guest has unplugged, and did not remove them: \(trouble)")
+                case .success(let devices):
+                    self.leftOut = missing
+                    self.leftOutDevices += devices
+                    self.begin()
                 }
-                self.leftOut = missing
-                self.begin()
             }
         }
-        context.unplug.settle(self)
+        context.unplug.settle(self, removed: leftOutDevices)
         if mode != .exporter {
             guard let server else { return failStart("it was never attached") }
             do {

@@ -313,6 +313,20 @@ public struct Controller: ~Copyable {
     /// Whether `quiesce` has removed the device, in this process or in one before it.
     public var isRemoved: Bool { state.isRemoved }
 
+    /// Whether a controller that had this state was removed.
+    public static func wasRemoved(_ state: UnsafeMutableRawPointer) -> Bool {
+        let state = ControllerState(bytes: state)
+        return state.isKnown && state.isRemoved
+    }
+
+    /// Removes the device at once, for whoever has begun nothing and has had everything written out. False, and nothing happens, when commands are
+    /// under way.
+    public mutating func removeAtOnce() -> Bool {
+        guard !hasJobs, !isFlushing else { return false }
+        state.isRemoved = true
+        return true
+    }
+
     // MARK: after a predecessor
 
     /// Goes on where a predecessor stopped. Of a state that cannot be, nothing is believed: the controller then says that it failed, and the guest

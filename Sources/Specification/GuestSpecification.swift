@@ -100,12 +100,16 @@ public struct EmulatorSpecification: Codable, Equatable, Sendable {
     public var gid: UInt32?
     /// Whether another process takes its place when it dies; nil: when it has state that outlives it.
     public var restart: RestartPolicy?
+    /// With which classes all of its devices are unplugged; nil: each with its own. A disk that the guest has as a PV disk as well has to go with
+    /// the disks whatever it is.
+    public var unplugAs: [UnplugClass]?
 
     public init(
         name: String, program: String, arguments: [String] = [], mode: AttachMode? = nil, options: [String: String] = [:],
         pciSlot: String? = nil, interpose: [String] = [], readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil, gid: UInt32? = nil,
-        restart: RestartPolicy? = nil
+        restart: RestartPolicy? = nil, unplugAs: [UnplugClass]? = nil
     ) {
+        self.unplugAs = unplugAs
         self.name = name
         self.program = program
         self.arguments = arguments

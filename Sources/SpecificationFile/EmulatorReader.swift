@@ -6,7 +6,7 @@ import Yams
 /// Reads the emulators of one document: what each says, and that no two say the same.
 final class EmulatorReader {
     private static let keys = [
-        "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart",
+        "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart", "unplug-as",
     ]
     /// The options travel to the emulator in one message, which has at most 65536 bytes and escapes some of them.
     private static let largestOptions = 8192
@@ -38,6 +38,7 @@ final class EmulatorReader {
         if let time = readTime(fields) { result.readyWithinMilliseconds = time }
         (result.uid, result.gid) = readAccount(fields)
         result.restart = readRestart(fields)
+        result.unplugAs = readUnplugClasses(fields)
         return name == nil || program == nil ? nil : result
     }
 
@@ -155,6 +156,16 @@ final class EmulatorReader {
 
     func readRestart(_ fields: Fields) -> RestartPolicy? {
         fields.value("restart", allowed: "one of \(Wording.list(RestartPolicy.allCases.map(\.rawValue)))") { RestartPolicy(rawValue: $0) }
+    }
+
+    private func readUnplugClasses(_ fields: Fields) -> [UnplugClass]? {
+        guard fields.has("unplug-as") else { return nil }
+        let allowed = "a list of classes: \(Wording.list(UnplugClass.allCases.map(\.rawValue))); [] for what no guest unplugs"
+        return fields.texts("unplug-as", allowed: allowed).compactMap { entry in
+            if let known = UnplugClass(rawValue: entry.text) { return known }
+            issues.add(at: entry.mark, "'unplug-as' cannot have \(Wording.quoted(entry.text))", allowed: allowed)
+            return nil
+        }
     }
 }
 

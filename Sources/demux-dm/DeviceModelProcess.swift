@@ -112,7 +112,7 @@ final class DeviceModelProcess {
             while let number = self.signals.next() { self.signalled(number) }
         }
         try store.start { [unowned self] in self.domainIsGone() }
-        for (range, label) in QEMULegacy.ranges(vga: !arguments.graphics.isEmpty, directKernel: false) {
+        for (range, label) in QEMULegacy.ranges(vga: !arguments.graphics.isEmpty, directKernel: arguments.unchanged.contains("-kernel")) {
             coordinator.noteQEMU(range, label: label)
         }
         for function in plan.functions { coordinator.noteQEMU(.pci(function.address), label: function.name) }
@@ -159,7 +159,7 @@ final class DeviceModelProcess {
         updateStatus("starting")
         let client = QMPClient(loop: loop, path: monitors.demuxPath)
         monitor = client
-        let unplug = UnplugBridge(client) { [unowned self] in self.note(.warning, $0) }
+        let unplug = UnplugBridge(client, changed: { [unowned self] in self.askSlotsAgain($0) }, trouble: { [unowned self] in self.note(.warning, $0) })
         self.unplug = unplug
         coordinator.unplugPartner = unplug
         // Once QEMU says that it runs, libxl waits ten seconds for the monitor that is held until this is answered.
@@ -199,18 +199,26 @@ final class DeviceModelProcess {
         }
         confirmed = true
         desk.note(found)
-        desk.slotsChanged = { [unowned self] in self.askSlotsAgain() }
+        desk.slotsChanged = { [unowned self] in self.askSlotsAgain {} }
         if let monitor { desk.startInput(monitor) }
-        updateStatus("running", slots: found.map { QEMUStatus.Slot(address: "\($0.address)", what: $0.id.isEmpty ? "class \(Hex.string($0.classCode))" : $0.id) })
-        facade?.open()
+        updateStatus("running", slots: Self.slots(found))
+        // A restored guest's QEMU was made with all of its devices: what was unplugged goes before the guest runs.
+        coordinator.unplugQEMUAgain { [unowned self] in self.facade?.open() }
     }
 
-    /// A device was plugged in.
-    private func askSlotsAgain() {
-        monitor?.queryPCI { [unowned self] reply in
+    private static func slots(_ functions: [PCIFunctionReport]) -> [QEMUStatus.Slot] {
+        functions.map { QEMUStatus.Slot(address: "\($0.address)", what: $0.id.isEmpty ? "class \(Hex.string($0.classCode))" : $0.id) }
+    }
+
+    /// A device was plugged in or unplugged.
+    private func askSlotsAgain(_ done: @escaping () -> Void) {
+        guard let monitor else { return done() }
+        monitor.queryPCI { [unowned self] reply in
+            defer { done() }
             guard case .success(let found) = reply else { return }
             self.desk.note(found)
             for function in found where function.address.bus == 0 { self.coordinator.noteQEMU(.pci(function.address), label: function.id) }
+            if self.confirmed { self.updateStatus("running", slots: Self.slots(found)) }
         }
     }
 

@@ -64,10 +64,13 @@ let package = Package(
         // Only the short-lived command reads YAML: Yams brings Foundation.
         .target(name: "SpecificationFile", dependencies: ["Specification", "Unplug", "Yams"]),
 
+        // What emulators and guests do, in words, tables and the formats of other programs.
+        .target(name: "Seeing", dependencies: ["ControlProtocol", "Host"]),
+
         .executableTarget(
             name: "demux",
             dependencies: [
-                "Picture", "Surface", "ControlProtocol", "EmulatorProtocol", "Host", "Platform", "CLinux", "Specification", "SpecificationFile",
+                "Seeing", "Picture", "Surface", "ControlProtocol", "EmulatorProtocol", "Host", "Platform", "CLinux", "Specification", "SpecificationFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
@@ -140,6 +143,7 @@ let package = Package(
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux"]),
         .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack"]),
         .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
+        .testTarget(name: "SeeingTests", dependencies: ["Seeing", "CIoreq", "ControlProtocol", "Host", "Platform"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
         // Real child processes on LocalHost.
         .testTarget(

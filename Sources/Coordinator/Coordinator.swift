@@ -56,6 +56,7 @@ public final class Coordinator {
             loop: loop, host: host, logBook: logBook, allowsDirect: !(host is any IsolatingHost), restrictedTo: settings.restrictedTo,
             unplug: specification.unplug)
         context.unplug.sessions = { [weak self] in self?.sessions ?? [] }
+        context.observations.sessions = { [weak self] in self?.sessions ?? [] }
         context.input.modeChanged = { [weak context] in
             guard let context else { return }
             context.vnc?.tell(InputMode(absolute: context.input.isAbsolute))

@@ -19,6 +19,7 @@ extension EmulatorSession {
             bag.add(try counterMemory.descriptor.duplicate())
             var attach = mode == .exporter ? try exporterAttachment(bag) : try serverAttachment(bag)
             if let length = hello.state, length != 0 { attach.state = try holdings.grantState(length: length, to: bag) }
+            if mode != .exporter, capabilities.contains("observe") { attach.observe = grantObservation(bag) }
             state = .greeted
             send(.attach(attach), re: re, descriptors: bag)
         } catch let refusal as Refusal {
@@ -29,6 +30,22 @@ extension EmulatorSession {
             throw Refusal(.host, asked: "attach", message: "\(error)")
         }
     }
+
+    /// Memory for its latencies. Without it the emulator serves all the same, and nobody sees how long that takes.
+    private func grantObservation(_ bag: DescriptorBag) -> ObserveGrant? {
+        do {
+            let memory = try ObservationMemory(name: name)
+            bag.add(try memory.duplicate())
+            observation = memory
+            return ObserveGrant(length: ObservationPage.length, slow: Self.slowMilliseconds)
+        } catch {
+            context.logBook.note(.warning, "emulator '\(name)' is not observed: \(error)")
+            return nil
+        }
+    }
+
+    /// From this on a request is worth a line in the log.
+    private static let slowMilliseconds = 500
 
     private func chooseMode(_ hello: Hello) throws(Refusal) {
         let advice: String

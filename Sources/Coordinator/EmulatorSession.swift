@@ -45,6 +45,8 @@ final class EmulatorSession {
     private let socket: MessageSocket
     let counterMemory: SharedMemory
     private let counterMapping: Mapping
+    /// Where its latencies are counted; nil when it cannot do that, or never said hello.
+    var observation: ObservationMemory?
     var relay: Relay?
     private var deadline: EventLoop.Timer?
     private var nextRequest: UInt32 = 1
@@ -267,6 +269,7 @@ final class EmulatorSession {
                 .info, "emulator '\(self.name)' serves (pid \(self.process?.pid ?? 0), \(self.mode.rawValue)\(server))")
             if self.context.dirtyLogging { self.setDirtyLogging(true) }
             self.joinScreen()
+            self.context.observations.serving(self)
             started(nil)
         }
     }

@@ -19,6 +19,8 @@ final class GuestContext {
     var registry = ClaimRegistry()
     let surfaces: SurfaceBoard
     let input = InputRouter()
+    /// Who looks at latencies and traces.
+    let observations = ObservationBoard()
     /// The exporter's desk, when the guest has one.
     var vnc: VNCDesk?
     /// The unplug ports, and what is unplugged.

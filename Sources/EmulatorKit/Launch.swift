@@ -29,7 +29,7 @@ final class Launch {
         let modes: [AttachMode] = direct ? [.direct, .isolated] : [.isolated]
         // Only for a device that can go on from it: one that begins anew is not to be taken for one that was never away.
         let state = stateLength == 0 ? nil : try KitState.wanted(deviceLength: stateLength)
-        let hello = Hello(name: name, modes: modes, capabilities: ["data-pointer"] + capabilities, state: state, unplug: unplugClasses.isEmpty ? nil : unplugClasses)
+        let hello = Hello(name: name, modes: modes, capabilities: ["data-pointer", "observe"] + capabilities, state: state, unplug: unplugClasses.isEmpty ? nil : unplugClasses)
         guard let answer = control.request(.hello(hello)) else { throw .closed("say hello to", "the coordinator") }
         switch answer.packet.body {
         case .attach(let attach):
@@ -100,9 +100,10 @@ final class Launch {
         let grant = attachment.attach.state
         let state = try KitState(
             grant == nil ? nil : descriptors.take(), fresh: grant?.fresh ?? true, name: name, deviceLength: stateLength)
+        if let observe = attachment.attach.observe { attachment.observe(observe, descriptors.take()) }
         try attachment.openMemory()
         let core = UnsafeMutablePointer<Core>.allocate(capacity: 1)
-        let belongings = Belongings(state: state, capabilities: capabilities, unplugClasses: Set(unplugClasses))
+        let belongings = Belongings(state: state, capabilities: capabilities, unplugClasses: Set(unplugClasses), observed: ObservedWindows(attachment.observation))
         core.initialize(to: Core(attachment: attachment, slots: slots, ring: ring, vcpus: vcpus, belongings: belongings))
         return core
     }

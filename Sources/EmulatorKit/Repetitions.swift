@@ -7,7 +7,10 @@ extension Core {
     mutating func begin(_ slot: Int, _ request: IORequest) {
         progress &+= 1
         counters.add(.requests)
+        counters.noteTaken(slot)
         if work[slot].phase == .idle { busy += 1 }
+        work[slot].begun = observer.now()
+        work[slot].block = 0
         work[slot].request = request
         work[slot].phase = .active
         work[slot].done = 0
@@ -81,7 +84,7 @@ extension Core {
             sliceLeft -= 1
             if work[slot].request.dataIsPointer && work[slot].done >= work[slot].chunkFirst &+ work[slot].chunkCount { openChunk(slot) }
             let size = work[slot].request.size
-            let place: (window: UInt16, offset: UInt64)?
+            let place: (window: UInt16, offset: UInt64, block: UInt8)?
             switch kind {
             case .portIO: place = ports.find(work[slot].request.address, size: size)
             case .copy: place = memory.find(steppedAddress(slot), size: size)
@@ -95,6 +98,7 @@ extension Core {
                 continue
             }
             progress &+= 1
+            work[slot].block = place.block
             if hasTables, tableAccess(slot, place.window, Int(truncatingIfNeeded: place.offset)) { continue }
             work[slot].sequence &+= 1
             work[slot].early = nil
@@ -207,6 +211,7 @@ extension Core {
         busy -= 1
         // False when the host took the slot back meanwhile (the server was disabled): then nobody waits.
         if slots.complete(slot, data: data) { answered.insert(slot) }
+        observe(slot, data)
     }
 }
 

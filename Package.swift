@@ -39,7 +39,7 @@ let package = Package(
         .target(
             name: "Coordinator",
             dependencies: [
-                "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol", "Surface", "Unplug",
+                "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol", "Surface", "Unplug", "Watch",
                 .product(name: "Logging", package: "swift-log"),
             ]),
 
@@ -63,6 +63,11 @@ let package = Package(
         .target(name: "ControlProtocol", dependencies: ["CLinux", "Surface", "EmulatorProtocol", "Host", "Platform", "Specification"]),
         // Only the short-lived command reads YAML: Yams brings Foundation.
         .target(name: "SpecificationFile", dependencies: ["Specification", "Unplug", "Yams"]),
+
+        // Whether emulators go on with what waits for them: the watchdog's part that needs no Xen.
+        .target(name: "Watch", dependencies: ["ControlProtocol", "Host", "Platform"]),
+        // One a host: looks at every emulator's slots.
+        .executableTarget(name: "demux-watchdog", dependencies: ["CLinux", "Watch", "Host", "Platform", "XenHost"]),
 
         // What emulators and guests do, in words, tables and the formats of other programs.
         .target(name: "Seeing", dependencies: ["ControlProtocol", "Host"]),
@@ -143,6 +148,7 @@ let package = Package(
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux"]),
         .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack"]),
         .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
+        .testTarget(name: "WatchTests", dependencies: ["Watch", "Host", "Platform"]),
         .testTarget(name: "SeeingTests", dependencies: ["Seeing", "CIoreq", "ControlProtocol", "Host", "Platform"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
         // Real child processes on LocalHost.
@@ -150,7 +156,7 @@ let package = Package(
             name: "ProcessTests",
             dependencies: [
                 "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
-                "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "demux-display", "demux-vnc", "demux-keyboard",
+                "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "demux-display", "demux-vnc", "demux-keyboard", "demux-watchdog", "Watch",
                 "Picture", "Surface", .product(name: "Logging", package: "swift-log"),
             ]),
     ],

@@ -20,8 +20,14 @@ public final class Coordinator {
         public var directory: String
         /// The user that direct emulators become when the guest is restricted.
         public var restrictedTo: (uid: UInt32, gid: UInt32)?
+        /// The host's watchdog, a program's path: started in the folder above `directory` when it does not run there yet. Nil: nobody looks
+        /// whether emulators hang.
+        public var watchdog: String?
 
-        public init(guestName: String, hostKind: String, directory: String, restrictedTo: (uid: UInt32, gid: UInt32)? = nil) {
+        public init(
+            guestName: String, hostKind: String, directory: String, restrictedTo: (uid: UInt32, gid: UInt32)? = nil, watchdog: String? = nil
+        ) {
+            self.watchdog = watchdog
             self.guestName = guestName
             self.hostKind = hostKind
             self.directory = directory
@@ -57,6 +63,9 @@ public final class Coordinator {
             unplug: specification.unplug)
         context.unplug.sessions = { [weak self] in self?.sessions ?? [] }
         context.observations.sessions = { [weak self] in self?.sessions ?? [] }
+        if let program = settings.watchdog, let end = settings.directory.lastIndex(of: "/") {
+            startWatching(base: String(settings.directory[..<end]), program: program)
+        }
         context.input.modeChanged = { [weak context] in
             guard let context else { return }
             context.vnc?.tell(InputMode(absolute: context.input.isAbsolute))
@@ -187,6 +196,7 @@ public final class Coordinator {
     public func shutDown(_ done: @escaping () -> Void) {
         isClosing = true
         control = nil
+        context.watchdog?.end()
         var waiting = sessions.count
         let finish = { [self] in
             for session in sessions { session.removeServer() }
@@ -209,6 +219,7 @@ public final class Coordinator {
     /// the emulators. `shutDown` still has to follow.
     public func guestIsGone() {
         context.dying = true
+        context.watchdog?.end()
         for session in sessions { session.letGo() }
         context.releaseServers()
     }

@@ -214,19 +214,3 @@ extension Core {
         observe(slot, data)
     }
 }
-
-extension IORequest {
-    /// What was asked, for a log line.
-    var words: String {
-        let verb = direction == .read ? "read" : "write"
-        let what = switch kind {
-        case .portIO: "a port \(verb)"
-        case .copy: "an MMIO \(verb)"
-        case .pciConfig: "a PCI configuration \(verb)"
-        case .timeOffset: "a clock change"
-        case .invalidate: "an invalidation"
-        case nil: "a \(verb) of type \(type)"
-        }
-        return "\(what) of \(size) bytes at \(Hex.string(address))" + (count == 1 ? "" : ", \(count) times") + (dataIsPointer ? ", with a buffer" : "")
-    }
-}

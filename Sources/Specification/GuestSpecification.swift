@@ -78,6 +78,14 @@ public enum RestartPolicy: String, Codable, Sendable, CaseIterable {
     case never
 }
 
+/// What happens when an emulator does not answer a request for longer than its limit.
+public enum HungPolicy: String, Codable, Sendable, CaseIterable {
+    /// Its process is killed, and what follows is what follows any death.
+    case restart
+    /// It is said in the log and in the status.
+    case report
+}
+
 /// One emulator process.
 public struct EmulatorSpecification: Codable, Equatable, Sendable {
     /// 1 to 32 letters, digits, '-' and '_'; unique in the guest.
@@ -100,12 +108,20 @@ public struct EmulatorSpecification: Codable, Equatable, Sendable {
     public var gid: UInt32?
     /// Whether another process takes its place when it dies; nil: when it has state that outlives it.
     public var restart: RestartPolicy?
+    /// What happens when it hangs; nil: it is killed when another process takes its place then, and reported otherwise.
+    public var whenHung: HungPolicy?
+    /// How long a request may wait in it before it is said to hang, in milliseconds.
+    public var hungAfterMilliseconds: Int
+
+    public static let defaultHungAfterMilliseconds = 5000
 
     public init(
         name: String, program: String, arguments: [String] = [], mode: AttachMode? = nil, options: [String: String] = [:],
         pciSlot: String? = nil, interpose: [String] = [], readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil, gid: UInt32? = nil,
-        restart: RestartPolicy? = nil
+        restart: RestartPolicy? = nil, whenHung: HungPolicy? = nil, hungAfterMilliseconds: Int = defaultHungAfterMilliseconds
     ) {
+        self.whenHung = whenHung
+        self.hungAfterMilliseconds = hungAfterMilliseconds
         self.name = name
         self.program = program
         self.arguments = arguments

@@ -6,7 +6,7 @@ import Yams
 /// Reads the emulators of one document: what each says, and that no two say the same.
 final class EmulatorReader {
     private static let keys = [
-        "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart",
+        "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart", "when-hung", "hung-after",
     ]
     /// The options travel to the emulator in one message, which has at most 65536 bytes and escapes some of them.
     private static let largestOptions = 8192
@@ -38,6 +38,7 @@ final class EmulatorReader {
         if let time = readTime(fields) { result.readyWithinMilliseconds = time }
         (result.uid, result.gid) = readAccount(fields)
         result.restart = readRestart(fields)
+        readHung(fields, into: &result)
         return name == nil || program == nil ? nil : result
     }
 
@@ -155,6 +156,17 @@ final class EmulatorReader {
 
     func readRestart(_ fields: Fields) -> RestartPolicy? {
         fields.value("restart", allowed: "one of \(Wording.list(RestartPolicy.allCases.map(\.rawValue)))") { RestartPolicy(rawValue: $0) }
+    }
+}
+
+extension EmulatorReader {
+    /// What happens when it hangs.
+    func readHung(_ fields: Fields, into result: inout EmulatorSpecification) {
+        result.whenHung = fields.value("when-hung", allowed: "one of \(Wording.list(HungPolicy.allCases.map(\.rawValue)))") { HungPolicy(rawValue: $0) }
+        let time = fields.value(
+            "hung-after", allowed: "a time from 1s to 3600s, written as 5s or 5000ms",
+            { Quantities.milliseconds($0).flatMap { (1000...3_600_000).contains($0) ? $0 : nil } })
+        if let time { result.hungAfterMilliseconds = time }
     }
 }
 

@@ -31,6 +31,10 @@ final class FakeCoordinator: @unchecked Sendable {
     var refused: [IORange] = []
     /// The state region that is handed out, and whether it is said to be fresh; nil: none.
     var state: (memory: SharedBox, fresh: Bool)?
+    /// The observation memory that is handed out; nil: none.
+    var observation: SharedBox?
+    /// From this on a request is slow.
+    var slowMilliseconds: Int?
     /// What hello asked for.
     private(set) var hello: Hello?
     /// Regions made, by label: memory, bitmap, doorbell and where they are.
@@ -157,8 +161,10 @@ final class FakeCoordinator: @unchecked Sendable {
             descriptors.append(state.memory.memory.descriptor.raw)
             grant = StateGrant(length: state.memory.memory.length, fresh: state.fresh)
         }
+        if let observation { descriptors.append(observation.memory.descriptor.raw) }
         let attach = Attach(
-            mode: .isolated, domain: domain, server: server, vcpus: vcpus, ring: ring != nil, name: "tested", options: options, state: grant)
+            mode: .isolated, domain: domain, server: server, vcpus: vcpus, ring: ring != nil, name: "tested", options: options, state: grant,
+            observe: observation.map { ObserveGrant(length: $0.memory.length, slow: slowMilliseconds) })
         send(Packet(.attach(attach), re: id), descriptors)
     }
 

@@ -24,6 +24,9 @@ public final class Coordinator {
         /// whether emulators hang.
         public var watchdog: String?
 
+        /// Whether emulators may count latencies and trace; what that costs is measured without.
+        public var observes = true
+
         public init(
             guestName: String, hostKind: String, directory: String, restrictedTo: (uid: UInt32, gid: UInt32)? = nil, watchdog: String? = nil
         ) {
@@ -62,6 +65,7 @@ public final class Coordinator {
             loop: loop, host: host, logBook: logBook, allowsDirect: !(host is any IsolatingHost), restrictedTo: settings.restrictedTo,
             unplug: specification.unplug)
         context.unplug.sessions = { [weak self] in self?.sessions ?? [] }
+        context.observations.isOpen = settings.observes
         context.observations.sessions = { [weak self] in self?.sessions ?? [] }
         if let program = settings.watchdog, let end = settings.directory.lastIndex(of: "/") {
             startWatching(base: String(settings.directory[..<end]), program: program)
@@ -181,6 +185,9 @@ public final class Coordinator {
         context.dirtyLogging = on
         for session in sessions where session.mode != .exporter { session.setDirtyLogging(on) }
     }
+
+    /// Has every emulator write its requests into its ring, as while somebody traces all of them.
+    public func setTracing(_ on: Bool) { context.observations.tracesAll = on }
 
     public var status: GuestStatus {
         GuestStatus(

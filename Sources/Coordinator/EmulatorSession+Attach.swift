@@ -19,7 +19,7 @@ extension EmulatorSession {
             bag.add(try counterMemory.descriptor.duplicate())
             var attach = mode == .exporter ? try exporterAttachment(bag) : try serverAttachment(bag)
             if let length = hello.state, length != 0 { attach.state = try holdings.grantState(length: length, to: bag) }
-            if mode != .exporter, capabilities.contains("observe") { attach.observe = grantObservation(bag) }
+            if mode != .exporter, context.observations.isOpen, capabilities.contains("observe") { attach.observe = grantObservation(bag) }
             state = .greeted
             send(.attach(attach), re: re, descriptors: bag)
         } catch let refusal as Refusal {

@@ -35,6 +35,12 @@ final class ObservationBoard {
     }
 
     private var observers: [Observer] = []
+    /// Whether emulators get any memory to count in.
+    var isOpen = true
+    /// Every ring is written although nobody may read it.
+    var tracesAll = false {
+        didSet { for session in sessions() { settle(session) } }
+    }
     /// The guest's emulators.
     var sessions: () -> [EmulatorSession] = { [] }
 
@@ -62,7 +68,7 @@ final class ObservationBoard {
 
     /// The ring is written only while somebody reads it.
     private func settle(_ session: EmulatorSession) {
-        session.observation?.setTracing(observers.contains { $0.peer != nil && $0.traced?.includes(session.name) ?? false })
+        session.observation?.setTracing(tracesAll || observers.contains { $0.peer != nil && $0.traced?.includes(session.name) ?? false })
     }
 
     private func tell(_ observer: Observer, _ session: EmulatorSession) {

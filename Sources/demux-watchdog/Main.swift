@@ -27,6 +27,8 @@ enum WatchdogProcess {
     private static func run(base: String) throws {
         // The folder is the lock: there is one watchdog for it, and nothing is left behind.
         let folder = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        // The guest was quicker to end than this program to begin.
+        if folder < 0 && errno == ENOENT { return }
         guard folder >= 0 else { throw SystemError("open", base) }
         guard flock(folder, LOCK_EX | LOCK_NB) == 0 else { return }
         let path = WatchSocket.path(base: base)

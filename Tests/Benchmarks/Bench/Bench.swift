@@ -29,11 +29,12 @@ struct Bench {
         do {
             let ratios = try compare(bin: arguments[1])
             let counts = try count(bin: arguments[1], counter: arguments[2], folder: arguments[3])
+            let seeing = try Seeing.compare(bin: arguments[1], pairs: pairs, choices: choices, spinMicroseconds: spinMicroseconds)
             let worst = ratios.map(\.median).max() ?? .nan
             print(
                 "localhost: Swift over C \(Table.text(ratios.map(\.median).median)) in the median, \(Table.text(worst)) at most "
                     + "(aim \(Table.text(aim)): \(worst <= aim ? "met" : "missed")); "
-                    + "per request \(counts.allocations) allocations, \(counts.retains + counts.releases) reference counts, \(counts.locks) locks")
+                    + "per request \(counts.allocations) allocations, \(counts.retains + counts.releases) reference counts, \(counts.locks) locks; \(seeing)")
             guard counts == Counts(allocations: 0, retains: 0, releases: 0, locks: 0) else {
                 throw BenchError("a request must cost no allocation, no reference count and no lock")
             }
@@ -52,10 +53,11 @@ struct Bench {
         }
     }
 
+    private static let pairs = ChildProcess.currentEnvironment()["DEMUX_BENCH_PAIRS"].flatMap { Int($0) }.map { min(max($0, 1), 10_000) } ?? 21
+
     // MARK: time
 
     private static func compare(bin: String) throws -> [Ratio] {
-        let pairs = ChildProcess.currentEnvironment()["DEMUX_BENCH_PAIRS"].flatMap { Int($0) }.map { min(max($0, 1), 10_000) } ?? 21
         print("Round trips of a guest to a server in another process, on LocalHost: demux-scratch (Swift, started by its coordinator) and")
         print("a bare C loop, on pages and eventfds of the same kind; \(pairs) batches of each, in turn. Latencies in microseconds. The ratio is that")
         print("of a batch's median trip to the one of the batch beside it, Swift over C: the median pair, and the ends of the middle half of the")

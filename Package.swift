@@ -40,7 +40,7 @@ let package = Package(
         .target(
             name: "Coordinator",
             dependencies: [
-                "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol", "Surface", "Unplug",
+                "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol", "Surface", "Unplug", "Watch",
                 .product(name: "Logging", package: "swift-log"),
             ]),
 
@@ -65,10 +65,18 @@ let package = Package(
         // Only the short-lived command reads YAML: Yams brings Foundation.
         .target(name: "SpecificationFile", dependencies: ["Specification", "Unplug", "Yams"]),
 
+        // Whether emulators go on with what waits for them: the watchdog's part that needs no Xen.
+        .target(name: "Watch", dependencies: ["ControlProtocol", "Host", "Platform"]),
+        // One a host: looks at every emulator's slots.
+        .executableTarget(name: "demux-watchdog", dependencies: ["CLinux", "Watch", "Host", "Platform", "XenHost"]),
+
+        // What emulators and guests do, in words, tables and the formats of other programs.
+        .target(name: "Seeing", dependencies: ["ControlProtocol", "Host"]),
+
         .executableTarget(
             name: "demux",
             dependencies: [
-                "Picture", "Surface", "ControlProtocol", "EmulatorProtocol", "Host", "Platform", "CLinux", "Specification", "SpecificationFile",
+                "Seeing", "Picture", "Surface", "ControlProtocol", "EmulatorProtocol", "Host", "Platform", "CLinux", "Specification", "SpecificationFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
@@ -141,13 +149,15 @@ let package = Package(
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux"]),
         .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack"]),
         .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
+        .testTarget(name: "WatchTests", dependencies: ["Watch", "Host", "Platform"]),
+        .testTarget(name: "SeeingTests", dependencies: ["Seeing", "CIoreq", "ControlProtocol", "Host", "Platform"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
         // Real child processes on LocalHost.
         .testTarget(
             name: "ProcessTests",
             dependencies: [
                 "CLinux", "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
-                "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "demux-display", "demux-vnc", "demux-keyboard", "demux-nvme",
+                "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "demux-display", "demux-vnc", "demux-keyboard", "demux-nvme", "demux-watchdog", "Watch",
                 "Picture", "Surface", .product(name: "Logging", package: "swift-log"),
             ]),
     ],

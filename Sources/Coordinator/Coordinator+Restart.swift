@@ -12,7 +12,7 @@ extension Coordinator {
         scheduleSuccessor(of: session, because: "\(exit)")
     }
 
-    private func policy(of session: EmulatorSession) -> RestartPolicy {
+    func policy(of session: EmulatorSession) -> RestartPolicy {
         // Without state a successor would be a device that the guest has not set up: that is only done when it is asked for.
         session.specification.restart ?? (session.mode == .exporter || session.holdings.state != nil ? .onFailure : .never)
     }
@@ -25,7 +25,7 @@ extension Coordinator {
             return logBook.note(
                 .error,
                 "emulator '\(session.name)' is parked: it died more than \(RestartBackoff.most) times within a minute, and is not started again; "
-                    + "'demux attach' puts another in its place")
+                    + "'demux attach' puts another in its place", event: .park, ["emulator": session.name, "reason": reason])
         }
         session.fate = "restarting: \(reason)"
         let milliseconds = delay.clampedNanoseconds / 1_000_000
@@ -70,7 +70,9 @@ extension Coordinator {
         guard let session = sessions.first(where: { $0.name == name }) else { return done(reason ?? "emulator '\(name)' was taken away") }
         guard let reason else {
             session.holdings.restarts += 1
-            logBook.note(.info, "emulator '\(name)' is back (restart \(session.holdings.restarts))")
+            logBook.note(
+                .info, "emulator '\(name)' is back (restart \(session.holdings.restarts))", event: .restart,
+                ["emulator": name, "pid": "\(session.process?.pid ?? 0)", "restarts": "\(session.holdings.restarts)"])
             return done(nil)
         }
         session.end(limit: .seconds(1)) { [weak self] in

@@ -21,6 +21,7 @@ extension EmulatorSession {
             if let length = hello.state, length != 0 {
                 attach.state = try holdings.grantState(length: length, version: hello.stateVersion ?? 1, accepts: hello.stateAccepts ?? [], to: bag)
             }
+            if mode != .exporter, context.observations.isOpen, capabilities.contains("observe") { attach.observe = grantObservation(bag) }
             state = .greeted
             send(.attach(attach), re: re, descriptors: bag)
         } catch let refusal as Refusal {
@@ -42,6 +43,22 @@ extension EmulatorSession {
                 message: "the emulator says that it has nothing to unplug; take 'unplug-as' out of the specification")
         }
     }
+
+    /// Memory for its latencies. Without it the emulator serves all the same, and nobody sees how long that takes.
+    private func grantObservation(_ bag: DescriptorBag) -> ObserveGrant? {
+        do {
+            let memory = try ObservationMemory(name: name)
+            bag.add(try memory.duplicate())
+            observation = memory
+            return ObserveGrant(length: ObservationPage.length, slow: Self.slowMilliseconds)
+        } catch {
+            context.logBook.note(.warning, "emulator '\(name)' is not observed: \(error)")
+            return nil
+        }
+    }
+
+    /// From this on a request is worth a line in the log.
+    private static let slowMilliseconds = 500
 
     private func chooseMode(_ hello: Hello) throws(Refusal) {
         let advice: String

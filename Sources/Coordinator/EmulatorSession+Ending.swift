@@ -22,9 +22,10 @@ extension EmulatorSession {
         if started != nil {
             failStart("it \(exit) before it was ready" + (lastWords.map { ": \($0)" } ?? ""))
         } else if wasServing {
-            context.logBook.note(.error, "emulator '\(name)' \(exit)" + (mode == .exporter ? "" : "; its accesses now read all-ones"))
+            context.logBook.note(
+                .error, "emulator '\(name)' \(exit)" + (mode == .exporter ? "" : "; its accesses now read all-ones"), event: .exit, exit.fields(name, process.pid))
         } else if wasQuitting {
-            context.logBook.note(.info, "emulator '\(name)' \(exit)")
+            context.logBook.note(.info, "emulator '\(name)' \(exit)", event: .exit, exit.fields(name, process.pid))
         }
         let unanswered = pending.values
         pending = [:]
@@ -165,6 +166,7 @@ extension EmulatorSession {
 
     /// Lets go of everything of the guest's at once (the domain is dying).
     func letGo() {
+        context.watchdog?.forget(self)
         relay?.stop()
         relay = nil
         drained = nil

@@ -29,7 +29,11 @@ final class EmulatorSession {
     let specification: EmulatorSpecification
     let context: GuestContext
     let holdings: Holdings
-    var state: State = .spawned
+    var state: State = .spawned {
+        didSet { if state != oldValue { context.watchdog?.stateChanged(self) } }
+    }
+    /// The request that it hangs on, as the watchdog says.
+    var hung: HungRequest?
     var mode: AttachMode
     /// Its server: a predecessor's, which keeps the precedence, or one of its own from `hello` on.
     var server: ServerID?
@@ -48,6 +52,8 @@ final class EmulatorSession {
     private let socket: MessageSocket
     let counterMemory: SharedMemory
     private let counterMapping: Mapping
+    /// Where its latencies are counted; nil when it cannot do that, or never said hello.
+    var observation: ObservationMemory?
     var relay: Relay?
     private var deadline: EventLoop.Timer?
     private var nextRequest: UInt32 = 1
@@ -220,9 +226,7 @@ final class EmulatorSession {
             try serve(packet)
         } catch {
             send(.error(error), re: packet.id)
-            if packet.id == nil || state == .spawned {
-                context.logBook.record(source: name, level: .warning, text: "refused: \(error)")
-            }
+            context.logBook.refused(name, error, quietly: packet.id != nil && state != .spawned)
             if case .hello = packet.body { failStart("\(error)") }
             // A refused claim before ready: the emulator may do without it; if it exits instead, this is the reason.
             if started != nil { lastWords = "it was refused \(error)" }
@@ -273,6 +277,7 @@ final class EmulatorSession {
                 .info, "emulator '\(self.name)' serves (pid \(self.process?.pid ?? 0), \(self.mode.rawValue)\(server))")
             if self.context.dirtyLogging { self.setDirtyLogging(true) }
             self.joinScreen()
+            self.context.observations.serving(self)
             started(nil)
         }
     }
@@ -341,11 +346,15 @@ final class EmulatorSession {
         var values: [String: UInt64] = [:]
         for counter in Counter.allCases { values[counter.name] = page.read(counter) }
         return EmulatorStatus(
-            name: name, program: specification.program, pid: process?.pid ?? 0, state: fate ?? state.text, mode: mode.rawValue,
+            name: name, program: specification.program, pid: process?.pid ?? 0, state: fate ?? hungText ?? state.text, mode: mode.rawValue,
             server: server?.rawValue,
             claims: context.registry.claims(of: owner).map { EmulatorStatus.ClaimStatus(range: "\($0.range)", label: $0.label) },
-            counters: values, restarts: holdings.restarts > 0 ? holdings.restarts : nil)
+            counters: values, restarts: holdings.restarts > 0 ? holdings.restarts : nil,
+            hung: hangs.map { HungStatus(request: $0.request, slot: $0.slot, seconds: $0.seconds) })
     }
+
+    private var hangs: HungRequest? { state == .serving ? hung : nil }
+    private var hungText: String? { hangs.map { "hung: \($0.request) for \(Int($0.seconds)) s" } }
 }
 
 extension Log.Level {

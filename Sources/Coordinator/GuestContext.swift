@@ -19,6 +19,10 @@ final class GuestContext {
     var registry = ClaimRegistry()
     let surfaces: SurfaceBoard
     let input = InputRouter()
+    /// What looks whether emulators go on; nil: nobody does.
+    var watchdog: WatchdogClient?
+    /// Who looks at latencies and traces.
+    let observations = ObservationBoard()
     /// The exporter's desk, when the guest has one.
     var vnc: VNCDesk?
     /// The unplug ports, and what is unplugged.

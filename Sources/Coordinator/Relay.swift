@@ -66,6 +66,9 @@ final class Relay {
         return bag
     }
 
+    /// The emulator's page of slots, for whoever watches over it.
+    func slotDescriptor() throws(SystemError) -> OwnedDescriptor { try slotMemory.descriptor.duplicate() }
+
     /// Binds the host's channel (the server is enabled) and serves from now on.
     func start() throws(HostError) {
         try channel.bind()

@@ -7,7 +7,10 @@ extension Core {
     mutating func begin(_ slot: Int, _ request: IORequest) {
         progress &+= 1
         counters.add(.requests)
+        counters.noteTaken(slot)
         if work[slot].phase == .idle { busy += 1 }
+        work[slot].begun = observer.now()
+        work[slot].block = 0
         work[slot].request = request
         work[slot].phase = .active
         work[slot].done = 0
@@ -86,7 +89,7 @@ extension Core {
             sliceLeft -= 1
             if work[slot].request.dataIsPointer && work[slot].done >= work[slot].chunkFirst &+ work[slot].chunkCount { openChunk(slot) }
             let size = work[slot].request.size
-            let place: (window: UInt16, offset: UInt64)?
+            let place: (window: UInt16, offset: UInt64, block: UInt8)?
             switch kind {
             case .portIO: place = ports.find(work[slot].request.address, size: size)
             case .copy: place = memory.find(steppedAddress(slot), size: size)
@@ -100,6 +103,7 @@ extension Core {
                 continue
             }
             progress &+= 1
+            work[slot].block = place.block
             if hasTables, tableAccess(slot, place.window, Int(truncatingIfNeeded: place.offset)) { continue }
             work[slot].sequence &+= 1
             work[slot].early = nil
@@ -248,21 +252,5 @@ extension Core {
         guard area.isOn else { return giveAnswer(slot) }
         work[slot].phase = .answering
         finished.insert(slot)
-    }
-}
-
-extension IORequest {
-    /// What was asked, for a log line.
-    var words: String {
-        let verb = direction == .read ? "read" : "write"
-        let what = switch kind {
-        case .portIO: "a port \(verb)"
-        case .copy: "an MMIO \(verb)"
-        case .pciConfig: "a PCI configuration \(verb)"
-        case .timeOffset: "a clock change"
-        case .invalidate: "an invalidation"
-        case nil: "a \(verb) of type \(type)"
-        }
-        return "\(what) of \(size) bytes at \(Hex.string(address))" + (count == 1 ? "" : ", \(count) times") + (dataIsPointer ? ", with a buffer" : "")
     }
 }

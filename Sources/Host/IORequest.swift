@@ -93,3 +93,19 @@ public enum AccessSize {
         }
     }
 }
+
+extension IORequest {
+    /// What was asked, for a log line: "a port write of 4 bytes at 0x500".
+    public var words: String {
+        let verb = direction == .read ? "read" : "write"
+        let what = switch kind {
+        case .portIO: "a port \(verb)"
+        case .copy: "an MMIO \(verb)"
+        case .pciConfig: "a PCI configuration \(verb)"
+        case .timeOffset: "a clock change"
+        case .invalidate: "an invalidation"
+        case nil: "a \(verb) of type \(type)"
+        }
+        return "\(what) of \(size) bytes at \(Hex.string(address))" + (count == 1 ? "" : ", \(count) times") + (dataIsPointer ? ", with a buffer" : "")
+    }
+}

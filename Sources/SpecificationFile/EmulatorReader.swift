@@ -6,7 +6,7 @@ import Yams
 /// Reads the emulators of one document: what each says, and that no two say the same.
 final class EmulatorReader {
     private static let keys = [
-        "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart", "unplug-as",
+        "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart", "unplug-as", "when-hung", "hung-after",
     ]
     /// The options travel to the emulator in one message, which has at most 65536 bytes and escapes some of them.
     private static let largestOptions = 8192
@@ -39,6 +39,7 @@ final class EmulatorReader {
         (result.uid, result.gid) = readAccount(fields)
         result.restart = readRestart(fields)
         result.unplugAs = readUnplugClasses(fields)
+        readHung(fields, into: &result)
         return name == nil || program == nil ? nil : result
     }
 
@@ -166,6 +167,17 @@ final class EmulatorReader {
             issues.add(at: entry.mark, "'unplug-as' cannot have \(Wording.quoted(entry.text))", allowed: allowed)
             return nil
         }
+    }
+}
+
+extension EmulatorReader {
+    /// What happens when it hangs.
+    func readHung(_ fields: Fields, into result: inout EmulatorSpecification) {
+        result.whenHung = fields.value("when-hung", allowed: "one of \(Wording.list(HungPolicy.allCases.map(\.rawValue)))") { HungPolicy(rawValue: $0) }
+        let time = fields.value(
+            "hung-after", allowed: "a time from 1s to 3600s, written as 5s or 5000ms",
+            { Quantities.milliseconds($0).flatMap { (1000...3_600_000).contains($0) ? $0 : nil } })
+        if let time { result.hungAfterMilliseconds = time }
     }
 }
 

@@ -96,7 +96,8 @@ final class DeviceModelProcess {
         coordinator = try Coordinator(
             loop: loop, host: host, specification: specification,
             settings: Coordinator.Settings(
-                guestName: arguments.guestName, hostKind: "xen", directory: folder, restrictedTo: user.map { (uid: $0.uid, gid: $0.gid) }),
+                guestName: arguments.guestName, hostKind: "xen", directory: folder, restrictedTo: user.map { (uid: $0.uid, gid: $0.gid) },
+                watchdog: Files.programFolder() + "/demux-watchdog"),
             logger: logger)
         desk = MonitorDesk(coordinator: coordinator, hasExporter: specification.vnc != nil)
         plan = PCISlotPlan(arguments)

@@ -8,8 +8,20 @@ import Testing
 @Suite("The way of a request")
 struct AllocationTests {
     @Test("allocates nothing: ports, MMIO, configuration space, repetitions, the ring and INVALIDATE")
-    func none() throws {
+    func none() throws { try count(FakeCoordinator()) }
+
+    @Test("allocates nothing while it is observed and traced")
+    func observed() throws {
         let coordinator = try FakeCoordinator()
+        let memory = try FakeCoordinator.SharedBox(length: ObservationPage.length)
+        coordinator.observation = memory
+        ObservationPage(base: memory.base).setTracing(true)
+        try count(coordinator)
+        let reader = ObservationReader(try memory.memory.descriptor.duplicate())
+        #expect((reader.snapshot()?.total.count ?? 0) > 0)
+    }
+
+    private func count(_ coordinator: FakeCoordinator) throws {
         let guest = try Harness(Scratch.self, coordinator)
         let ring = try #require(coordinator.ring)
         let buffer = FakeCoordinator.ramBase + 0x800

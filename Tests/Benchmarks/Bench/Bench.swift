@@ -34,12 +34,13 @@ struct Bench {
             let ratios = try compare(bin: arguments[1])
             let journal = try compareJournal(bin: arguments[1])
             let counts = try count(bin: arguments[1], counter: arguments[2], folder: arguments[3])
+            let seeing = try Seeing.compare(bin: arguments[1], pairs: pairs, choices: choices, spinMicroseconds: spinMicroseconds)
             let worst = ratios.map(\.median).max() ?? .nan
             print(
                 "localhost: Swift over C \(Table.text(ratios.map(\.median).median)) in the median, \(Table.text(worst)) at most "
                     + "(aim \(Table.text(aim)): \(worst <= aim ? "met" : "missed")); "
                     + "journal on over off \(Table.text(journal.map(\.median).median)); "
-                    + "per request \(counts.allocations) allocations, \(counts.retains + counts.releases) reference counts, \(counts.locks) locks")
+                    + "per request \(counts.allocations) allocations, \(counts.retains + counts.releases) reference counts, \(counts.locks) locks; \(seeing)")
             guard counts == Counts(allocations: 0, retains: 0, releases: 0, locks: 0) else {
                 throw BenchError("a request must cost no allocation, no reference count and no lock")
             }
@@ -67,6 +68,7 @@ struct Bench {
             exit(1)
         }
     }
+    private static let pairs = ChildProcess.currentEnvironment()["DEMUX_BENCH_PAIRS"].flatMap { Int($0) }.map { min(max($0, 1), 10_000) } ?? 21
 
     // MARK: time
 

@@ -135,7 +135,7 @@ let package = Package(
         .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host"]),
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
-        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example"]),
+        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "CCommit", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example"]),
         .testTarget(name: "SurfaceTests", dependencies: ["CLinux", "CSurface", "Surface", "Platform"]),
         .testTarget(name: "VGATests", dependencies: ["VGA"]),
         .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform"]),

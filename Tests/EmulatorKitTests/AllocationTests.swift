@@ -7,8 +7,12 @@ import Testing
 
 @Suite("The way of a request")
 struct AllocationTests {
-    @Test("allocates nothing: ports, MMIO, configuration space, repetitions, the ring and INVALIDATE")
-    func none() throws { try count(FakeCoordinator()) }
+    @Test("allocates nothing: ports, MMIO, configuration space, repetitions, the ring and INVALIDATE; with the state committed or not", arguments: [false, true])
+    func none(isKept: Bool) throws {
+        let coordinator = try FakeCoordinator()
+        if isKept { coordinator.state = (try FakeCoordinator.SharedBox(length: try KitState.wanted(deviceLength: Scratch.stateLength)), true) }
+        try count(coordinator)
+    }
 
     @Test("allocates nothing while it is observed and traced")
     func observed() throws {

@@ -68,7 +68,6 @@ struct Bench {
             exit(1)
         }
     }
-    private static let pairs = ChildProcess.currentEnvironment()["DEMUX_BENCH_PAIRS"].flatMap { Int($0) }.map { min(max($0, 1), 10_000) } ?? 21
 
     // MARK: time
 

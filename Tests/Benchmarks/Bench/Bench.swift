@@ -21,8 +21,11 @@ struct Bench {
         if arguments.dropFirst() == ["--control"] { return Control.misbehave() }
         signal(SIGPIPE, SIG_IGN)
         if arguments.count == 4, arguments[1] == "--screen" { return screen(bin: arguments[2], firmware: arguments[3]) }
+        if arguments.count == 4, arguments[1] == "--density", let guests = Int(arguments[3]), (1...1000).contains(guests) {
+            return density(bin: arguments[2], guests: guests)
+        }
         guard arguments.count == 4 else {
-            StandardError.line("usage: demux-bench BIN COUNTER WORKDIR, or demux-bench --screen BIN FIRMWARE")
+            StandardError.line("usage: demux-bench BIN COUNTER WORKDIR, or demux-bench --screen BIN FIRMWARE, or demux-bench --density BIN GUESTS (1 to 1000)")
             exit(2)
         }
         _ = choices
@@ -54,6 +57,16 @@ struct Bench {
     }
 
     private static let pairs = ChildProcess.currentEnvironment()["DEMUX_BENCH_PAIRS"].flatMap { Int($0) }.map { min(max($0, 1), 10_000) } ?? 21
+
+    private static func density(bin: String, guests: Int) {
+        do {
+            var bench = try DensityBench(bin: bin, guests: guests)
+            try bench.run()
+        } catch {
+            StandardError.line("demux-bench --density: \(error)")
+            exit(1)
+        }
+    }
 
     // MARK: time
 

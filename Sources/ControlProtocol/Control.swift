@@ -120,10 +120,13 @@ public struct EmulatorStatus: Codable, Equatable, Sendable {
     public var counters: [String: UInt64]
     /// How many processes have taken the place of one that died; nil: none.
     public var restarts: Int?
+    /// Requests and posted writes that the coordinator has answered or dropped in its place; nil: none.
+    public var parked: UInt64?
     public init(
         name: String, program: String, pid: Int32, state: String, mode: String, server: UInt16?, claims: [ClaimStatus], counters: [String: UInt64],
-        restarts: Int? = nil
+        restarts: Int? = nil, parked: UInt64? = nil
     ) {
+        self.parked = parked
         self.name = name
         self.program = program
         self.pid = pid

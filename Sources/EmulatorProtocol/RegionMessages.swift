@@ -8,7 +8,10 @@ public struct StateGrant: Codable, Equatable, Sendable {
     public var length: Int
     /// Whether it is all zero: no predecessor has written to it.
     public var fresh: Bool
-    public init(length: Int, fresh: Bool) {
+    /// The version of what is in it, as its writer said in `hello`; nil: not known (it came with a saved guest).
+    public var version: Int?
+    public init(length: Int, fresh: Bool, version: Int? = nil) {
+        self.version = version
         self.length = length
         self.fresh = fresh
     }

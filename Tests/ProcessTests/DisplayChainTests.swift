@@ -107,7 +107,7 @@ extension Guest {
 
     /// Kills a process and waits for its successor. Its former deaths are forgotten.
     func killAndAwait(_ name: String) throws {
-        try onLoop { $0.context.holdings(of: name).backoff = RestartBackoff() }
+        try onLoop { (try? $0.context.holdings(of: name))?.backoff = RestartBackoff() }
         let before = try emulator(name)
         try crash(name)
         try eventually("another \(name) serves") {

@@ -35,6 +35,8 @@ final class Holdings {
     /// Successors that have served.
     var restarts = 0
     private var presetState: [UInt8]?
+    /// Whether nobody has served since the state came with a saved guest.
+    private var isRestored = false
     private var presetRegions: [Preset] = []
 
     init(name: String) throws(SystemError) { counters = try CounterMemory(name: name) }
@@ -87,10 +89,11 @@ final class Holdings {
                 self.presetState = nil
                 // A saved guest does not say.
                 stateVersion = nil
+                isRestored = true
             }
             state = memory
             bag.add(try memory.duplicate())
-            return StateGrant(length: length, fresh: !memory.isUsed, version: stateVersion)
+            return StateGrant(length: length, fresh: !memory.isUsed, version: stateVersion, restored: isRestored ? true : nil)
         } catch {
             throw Refusal(.exhausted, asked: asked, message: "\(error)")
         }
@@ -100,6 +103,7 @@ final class Holdings {
     /// - Parameter version: what it writes.
     func noteServing(version: Int) {
         state?.isUsed = true
+        isRestored = false
         if state != nil { stateVersion = version }
     }
 

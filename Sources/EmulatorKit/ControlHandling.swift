@@ -110,6 +110,12 @@ extension Core {
     /// What became true since the last look and concerns the device: each is told once.
     @usableFromInline
     mutating func nextChange() -> Event? {
+        let change = findChange()
+        if change != nil { isChanged = true }
+        return change
+    }
+
+    private mutating func findChange() -> Event? {
         if resumed {
             resumed = false
             return .resumed

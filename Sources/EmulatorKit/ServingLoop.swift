@@ -89,8 +89,12 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
             case .nothing: return
             case .read: core.pointee.answer(emulator.read(core.pointee.access, context))
             case .write: core.pointee.answer(emulator.write(core.pointee.access, core.pointee.value, context))
-            case .moved: emulator.moved(core.pointee.access.window, to: core.pointee.movedTo, context)
-            case .timeOffset: emulator.timeOffset(Int64(bitPattern: core.pointee.value))
+            case .moved:
+                emulator.moved(core.pointee.access.window, to: core.pointee.movedTo, context)
+                core.pointee.settle()
+            case .timeOffset:
+                emulator.timeOffset(Int64(bitPattern: core.pointee.value))
+                core.pointee.endTimeOffset()
             }
             if !core.pointee.answered.isEmpty { notify() }
         }
@@ -143,6 +147,7 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
         var told = 0
         while told < EventSources.mostTimers, let event = core.pointee.nextEvent() {
             emulator.event(event, Context(core: core))
+            core.pointee.settle()
             told += 1
             serveInBetween()
         }
@@ -154,6 +159,7 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
         while told < EventSources.mostTimers, let change = core.pointee.nextChange() {
             emulator.event(change, Context(core: core))
             core.pointee.acknowledgeChange(change)
+            core.pointee.settle()
             told += 1
             serveInBetween()
         }
@@ -228,8 +234,13 @@ extension Core {
     /// A watched descriptor that can be read, or a deadline that has passed.
     @usableFromInline
     mutating func nextEvent() -> Event? {
-        if let descriptor = events.nextReadable() { return touched(descriptor).map { .regionTouched($0) } ?? .readable(descriptor) }
-        return events.nextDue().map { .timer($0) }
+        if let descriptor = events.nextReadable() {
+            isChanged = true
+            return touched(descriptor).map { .regionTouched($0) } ?? .readable(descriptor)
+        }
+        guard let timer = events.nextDue() else { return nil }
+        isChanged = true
+        return .timer(timer)
     }
 
     @usableFromInline

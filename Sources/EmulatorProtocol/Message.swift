@@ -73,9 +73,9 @@ public struct Hello: Codable, Equatable, Sendable {
     public var capabilities: [String]
     /// Bytes of state that shall outlive the process; nil: none.
     public var state: Int?
-    /// The version of what it writes there; nil: 1.
+    /// The version of that state's layout; nil: 1.
     public var stateVersion: Int?
-    /// Versions that it can go on from; its own is always one. At most 64.
+    /// The versions of a predecessor's state that it goes on from; nil: its own only.
     public var stateAccepts: [Int]?
     /// What its devices are to the PV unplug protocol; nil: nothing that is ever unplugged.
     public var unplug: [UnplugClass]?

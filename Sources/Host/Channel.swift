@@ -83,6 +83,9 @@ public struct VCPUSet: Equatable, Sendable {
         (index < 64 ? low >> UInt64(truncatingIfNeeded: index) : high >> UInt64(truncatingIfNeeded: index &- 64)) & 1 != 0
     }
 
+    /// The lowest one; -1: it is empty.
+    public var first: Int { low != 0 ? low.trailingZeroBitCount : high != 0 ? high.trailingZeroBitCount &+ 64 : -1 }
+
     /// Takes the lowest one out; nil when empty.
     public mutating func popFirst() -> Int? {
         if low != 0 {

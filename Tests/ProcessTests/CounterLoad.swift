@@ -37,15 +37,14 @@ final class CounterLoad: @unchecked Sendable {
     /// - Parameters:
     ///   - base: the first of Scratch's ports.
     ///   - parking: whether the coordinator may answer in Scratch's place.
-    ///   - forgetful: whether Scratch may lose its registers with its process.
-    init(_ guest: Guest, vcpus: Int, base: UInt16 = 0x500, parking: Bool = false, forgetful: Bool = false) throws {
+    init(_ guest: Guest, vcpus: Int, base: UInt16 = 0x500, parking: Bool = false) throws {
         for index in 0..<vcpus {
             let vcpu = try guest.vcpu(index)
-            runs.append(onThread { [self] in run(vcpu, index, base: base, parking: parking, forgetful: forgetful) })
+            runs.append(onThread { [self] in run(vcpu, index, base: base, parking: parking) })
         }
     }
 
-    private func run(_ vcpu: LocalVCPU, _ index: Int, base: UInt16, parking: Bool, forgetful: Bool) -> String? {
+    private func run(_ vcpu: LocalVCPU, _ index: Int, base: UInt16, parking: Bool) -> String? {
         let own = base + UInt16(index) * 4
         var number: UInt64 = 0
         var worst: UInt64 = 0
@@ -58,7 +57,7 @@ final class CounterLoad: @unchecked Sendable {
                 let read = try vcpu.read(port: own, size: 4)
                 try vcpu.write(port: base + 0x14, size: 4, value: 1)
                 worst = max(worst, EventLoop.now() &- begin)
-                if read != number, !(forgetful && read == 0) {
+                if read != number {
                     guard parking, read == 0xffff_ffff else { return "vCPU \(index) wrote \(number) and read \(Hex.string(read))" }
                     ones.add(1, ordering: .relaxed)
                 }

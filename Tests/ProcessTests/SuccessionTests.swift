@@ -52,7 +52,7 @@ struct SuccessionTests {
         let kills = thorough > 1 ? 5000 : 50
         try withGuest([Built.tough()], vcpus: 2, plain: throughRelay) { (guest: Guest) throws in
             #expect(try guest.start() == [])
-            let load = try CounterLoad(guest, vcpus: 2, forgetful: true)
+            let load = try CounterLoad(guest, vcpus: 2)
             try load.go(on: 10)
             var dice = Dice(throughRelay ? 7 : 5)
             var pid = try guest.process("scratch").pid
@@ -68,6 +68,8 @@ struct SuccessionTests {
             try load.go(on: 10)
             let (troubles, longest) = try load.stop()
             #expect(troubles == [])
+            let sum = try guest.vcpu().read(port: 0x514, size: 4)
+            #expect(sum == UInt64(truncatingIfNeeded: load.count) & 0xffff_ffff, "\(load.count) were written")
             #expect(try guest.emulator("scratch").parked == nil)
             print("\(kills) kills\(throughRelay ? " through the relay" : ""), \(load.count) rounds, the longest of three accesses \(longest / 1000) µs")
         }

@@ -7,15 +7,30 @@ import Specification
 /// enabled meanwhile, and the guest's accesses wait in it.
 extension Coordinator {
     /// A process that served has ended, and nobody had told it to.
-    func died(_ session: EmulatorSession, _ exit: ChildProcess.Exit) {
+    /// - Returns: whether another is to take its place.
+    @discardableResult
+    func died(_ session: EmulatorSession, _ exit: ChildProcess.Exit) -> Bool {
+        if let replacement = replacements[session.name], replacement.old === session {
+            // What comes of it is told when the other one has ended.
+            replacement.oldEnded()
+            return true
+        }
         // One that exits in order meant to.
         guard policy(of: session) == .onFailure, exit != .status(0) else {
-            guard let server = session.holdings.server else { return }
-            server.close()
-            return logBook.note(.warning, "emulator '\(session.name)' is not started again: its accesses read all-ones from now on")
+            guard session.holdings.server != nil else { return false }
+            leave(session)
+            logBook.note(.warning, "emulator '\(session.name)' is not started again: its accesses read all-ones from now on")
+            return false
         }
         session.holdings.server?.noteUnserved(budget: session.specification.successorWithinMilliseconds)
         scheduleSuccessor(of: session, because: "\(exit)")
+        return true
+    }
+
+    /// Nobody is to come after it.
+    private func leave(_ session: EmulatorSession) {
+        session.holdings.server?.close()
+        session.lower(session.lines)
     }
 
     private func policy(of session: EmulatorSession) -> RestartPolicy {
@@ -26,12 +41,11 @@ extension Coordinator {
     /// - Parameter reason: how it ended, as in "was killed by signal 9".
     func scheduleSuccessor(of session: EmulatorSession, because reason: String) {
         guard !isClosing, !context.dying, !session.isLeaving, sessions.contains(where: { $0 === session }) else {
-            session.holdings.server?.close()
-            return
+            return leave(session)
         }
         guard let delay = session.holdings.backoff.next(now: EventLoop.now(), for: session.specification) else {
             session.fate = "parked: \(reason)"
-            session.holdings.server?.close()
+            leave(session)
             return logBook.note(
                 .error,
                 "emulator '\(session.name)' is parked: it died more than \(session.specification.restartLimit) times within a minute, and is not started again; "
@@ -61,7 +75,11 @@ extension Coordinator {
                 self.loop.soon { self.successorStarted(emulator.name, reason, done) }
             }
             dead.putDown()
-            successor.died = { [weak self] in self?.died($0, $1) }
+            successor.lines = dead.lines
+            dead.lines = []
+            // Without state it begins anew, and asserts none.
+            if dead.holdings.state == nil { successor.lower(successor.lines) }
+            successor.died = { [weak self] in self?.died($0, $1) ?? false }
             sessions[index] = successor
         } catch {
             dead.fate = nil
@@ -90,8 +108,7 @@ extension Coordinator {
     /// A successor has not got to serve, and has ended.
     private func goOnWithout(_ session: EmulatorSession, because reason: String) {
         guard policy(of: session) == .onFailure else {
-            session.holdings.server?.close()
-            return
+            return leave(session)
         }
         session.holdings.server?.noteUnserved(budget: session.specification.successorWithinMilliseconds)
         scheduleSuccessor(of: session, because: reason)

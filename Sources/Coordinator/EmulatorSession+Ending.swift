@@ -15,7 +15,6 @@ extension EmulatorSession {
         let wasServing = state == .serving || state == .paused
         let wasQuitting = state == .quitting
         state = .ended("\(exit)")
-        lower(lines)
         leaveScreen()
         if started != nil {
             failStart("it \(exit) before it was ready" + (lastWords.map { ": \($0)" } ?? ""))
@@ -33,7 +32,9 @@ extension EmulatorSession {
         let tell = ended
         ended = nil
         tell?(self)
-        if wasServing { mourn?(self, exit) }
+        // A successor asserts no line anew: what the device asserts is its state.
+        let stays = wasServing && mourn?(self, exit) == true
+        if !stays && !isSuccessor || wasQuitting { lower(lines) }
         // In whatever state it died: from `start` on the guest's accesses came here. A successor's end is its starter's to deal with.
         if !wasQuitting && !wasServing && !isSuccessor { holdings.server?.close() }
     }
@@ -94,6 +95,13 @@ extension EmulatorSession {
             done()
         }
         process?.signal(SIGKILL)
+    }
+
+    /// Another process has taken its place, and has everything that was its own: only the process is left to be ended.
+    func retire() {
+        cancelRestart()
+        isLeaving = true
+        end(limit: .seconds(2)) { [self] in putDown() }
     }
 
     func setDirtyLogging(_ on: Bool) {

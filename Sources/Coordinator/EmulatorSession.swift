@@ -47,6 +47,10 @@ final class EmulatorSession {
     var waitingHello: (hello: Hello, re: UInt32?)?
     /// It was told to start.
     private(set) var isStarting = false
+    /// And said no.
+    private(set) var hasRefusedStart = false
+    /// It has ended by itself with a status of its own.
+    var hasGivenUp: Bool { if case .status? = process?.poll(), hasExited { true } else { false } }
     /// What it said in hello that its devices are to the unplug protocol.
     var unplugClasses: Set<UnplugClass> = []
     /// What it was told to leave out before its start.
@@ -70,8 +74,8 @@ final class EmulatorSession {
     var started: ((String?) -> Void)?
     /// Called when its process has ended.
     var ended: ((EmulatorSession) -> Void)?
-    /// Called when it ended although nobody had asked for it, after it had served.
-    var died: ((EmulatorSession, ChildProcess.Exit) -> Void)?
+    /// Called when it ended although nobody had asked for it, after it had served. Says whether another process is to take its place.
+    var died: ((EmulatorSession, ChildProcess.Exit) -> Bool)?
     /// What becomes of it after its death, for people: "restarting: …", "parked: …".
     var fate: String?
     /// It was told to end: nobody takes its place.
@@ -255,7 +259,10 @@ final class EmulatorSession {
         isStarting = true
         request(.start) { [weak self] refusal in
             guard let self else { return }
-            if let refusal { return self.failStart("it refused to start: \(refusal)") }
+            if let refusal {
+                self.hasRefusedStart = !self.hasExited
+                return self.failStart("it refused to start: \(refusal)")
+            }
             guard let started = self.started else { return }
             self.started = nil
             self.cancelDeadline()
@@ -338,7 +345,8 @@ final class EmulatorSession {
             name: name, program: specification.program, pid: process?.pid ?? 0, state: stateText, mode: mode.rawValue,
             server: server?.rawValue,
             claims: context.registry.claims(of: owner).map { EmulatorStatus.ClaimStatus(range: "\($0.range)", label: $0.label) },
-            counters: values, restarts: holdings.restarts > 0 ? holdings.restarts : nil, parked: holdings.server.flatMap { $0.answered > 0 ? $0.answered : nil })
+            counters: values, restarts: holdings.restarts > 0 ? holdings.restarts : nil, parked: holdings.server.flatMap { $0.answered > 0 ? $0.answered : nil },
+            replacements: holdings.replacements > 0 ? holdings.replacements : nil)
     }
 
     private var stateText: String {

@@ -34,6 +34,8 @@ final class Holdings {
     var backoff = RestartBackoff()
     /// Successors that have served.
     var restarts = 0
+    /// Programs that have taken another's place.
+    var replacements = 0
     private var presetState: [UInt8]?
     /// Whether nobody has served since the state came with a saved guest.
     private var isRestored = false

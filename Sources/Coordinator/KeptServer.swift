@@ -53,9 +53,11 @@ final class KeptServer {
     /// The process that is to be attached serves the host's own pages. What a relay had in its hands for another is answered.
     func useHostPages() {
         guard let relay else { return }
-        relay.park()
-        answeredBefore &+= relay.answered
-        relay.stop()
+        if relay.isRunning {
+            relay.park()
+            answeredBefore &+= relay.answered
+            relay.stop()
+        }
         self.relay = nil
     }
 
@@ -85,6 +87,8 @@ final class KeptServer {
     func noteUnserved(budget: Int) {
         isHandedOver = false
         guard isOpen, !isClosed, !context.dying else { return }
+        // One that was never started has nothing, and whoever comes next may need none.
+        if relay?.isRunning == false { relay = nil }
         if let relay {
             do { try relay.renew() } catch { context.logBook.note(.error, "emulator '\(name)': \(error)") }
         }
@@ -94,6 +98,12 @@ final class KeptServer {
         if now >= end { return park() }
         arm(.nanoseconds(Int64(clamping: end &- now)))
     }
+
+    // A process pauses while another one is tried in its place. On the host's own pages nothing is to be done.
+
+    func setAside() throws(SystemError) { try relay?.setAside() }
+    func takeBack() throws(SystemError) { try relay?.takeBack() }
+    func forgetAside() { relay?.forgetAside() }
 
     private func arm(_ delay: Duration) {
         cancelTimer()
@@ -112,7 +122,7 @@ final class KeptServer {
 
     private func park() {
         guard isOpen, !isClosed, !isParked, !isHandedOver, !context.dying else { return }
-        if let relay {
+        if let relay, relay.isRunning {
             relay.park()
         } else {
             do {
@@ -150,7 +160,7 @@ final class KeptServer {
         isClosed = true
         do {
             try context.host.setServer(id, enabled: false)
-            if let relay {
+            if let relay, relay.isRunning {
                 relay.park()
             } else if let parked {
                 parked.pump()

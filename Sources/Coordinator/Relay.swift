@@ -30,7 +30,8 @@ final class Relay {
     private var aside: RelayPage?
     private var jobs: [Job?]
     private var posted: [BufferedEntry] = []
-    private var running = false
+    /// Whether it has the host's channel.
+    private(set) var isRunning = false
     /// Whether nobody serves: everything is answered here.
     private(set) var isParked = false
     /// Requests and posted writes that were answered or dropped here.
@@ -65,9 +66,9 @@ final class Relay {
     /// Binds the host's channel (the server is enabled) and serves from now on.
     func start() throws(HostError) {
         isParked = false
-        guard !running else { return pump() }
+        guard !isRunning else { return pump() }
         try channel.bind()
-        running = true
+        isRunning = true
         do {
             try context.loop.watch(channel.waitDescriptor, for: .readable) { [weak self] _ in
                 guard let self else { return }
@@ -103,8 +104,8 @@ final class Relay {
     }
 
     func stop() {
-        guard running else { return }
-        running = false
+        guard isRunning else { return }
+        isRunning = false
         context.loop.forget(channel.waitDescriptor)
         context.loop.forget(page.done.descriptor.raw)
     }
@@ -143,9 +144,9 @@ final class Relay {
             // Taken by the last process: the next one may know from their common state what became of it.
             if slots.state(slot) == .inProcess { next.slots.submitTaken(slot, job.single) } else { _ = next.slots.submit(slot, job.single) }
         }
-        if running { context.loop.forget(page.done.descriptor.raw) }
+        if isRunning { context.loop.forget(page.done.descriptor.raw) }
         page = next
-        if running { try watchDone() }
+        if isRunning { try watchDone() }
         page.kick.ring()
     }
 

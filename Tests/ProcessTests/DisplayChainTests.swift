@@ -238,6 +238,28 @@ struct DisplayChainTests {
         }
     }
 
+    @Test("the display replaced: viewers stay, see the same picture, and what the guest draws then")
+    func displayReplaced() throws {
+        try withChain { guest, painter in
+            var random = Numbers(seed: 6)
+            try painter.setMode(320, 200)
+            for _ in 0..<20 { try painter.randomRectangle(&random) }
+            let viewer = try guest.viewer()
+            try viewer.shows("the picture") { painter.isShown(by: viewer) }
+            for round in 0..<3 {
+                let change = ProgramChange(program: Built.realDisplay().program, successorWithinMilliseconds: 60_000)
+                guard case .done = try guest.ask(.replace(name: "display", change: change)) else {
+                    Issue.record("it is not replaced in round \(round)")
+                    return
+                }
+                try viewer.request(incremental: false)
+                try viewer.shows("the same picture, round \(round)") { painter.isShown(by: viewer) }
+                try painter.randomRectangle(&random)
+                try viewer.shows("what the guest draws on, round \(round)") { painter.isShown(by: viewer) }
+            }
+        }
+    }
+
     @Test("both killed again and again while the guest draws: in the end every pixel is right")
     func bothKilled() throws {
         try withChain { guest, painter in

@@ -44,6 +44,8 @@ public final class Coordinator {
     public let logBook: LogBook
     let context: GuestContext
     var sessions: [EmulatorSession] = []
+    /// Programs that are about to take others' places, by the emulators' names.
+    var replacements: [String: Replacement] = [:]
     private var control: ControlServer?
     /// `shutDown` has begun: nobody is started any more.
     private(set) var isClosing = false
@@ -133,7 +135,7 @@ public final class Coordinator {
     func start(_ emulator: EmulatorSpecification, _ started: @escaping (String?) -> Void) {
         do {
             let session = try EmulatorSession(emulator, context: context, started: started)
-            session.died = { [weak self] in self?.died($0, $1) }
+            session.died = { [weak self] in self?.died($0, $1) ?? false }
             sessions.append(session)
         } catch {
             logBook.note(.error, "emulator '\(emulator.name)': \(error)")
@@ -204,7 +206,7 @@ public final class Coordinator {
         isClosing = true
         control = nil
         context.watchdog?.end()
-        var waiting = sessions.count
+        var waiting = sessions.count + replacements.count
         let finish = { [self] in
             for session in sessions { session.removeServer() }
             sessions = []
@@ -214,12 +216,12 @@ public final class Coordinator {
             done()
         }
         guard waiting > 0 else { return finish() }
-        for session in sessions {
-            session.detach(limit: .seconds(2)) { _ in
-                waiting -= 1
-                if waiting == 0 { finish() }
-            }
+        func oneLess() {
+            waiting -= 1
+            if waiting == 0 { finish() }
         }
+        for replacement in replacements.values { replacement.cancel(oneLess) }
+        for session in sessions { session.detach(limit: .seconds(2)) { _ in oneLess() } }
     }
 
     /// The domain is dying: lets go of every mapping and server at once, because what stays mapped keeps a zombie, and ends
@@ -227,6 +229,7 @@ public final class Coordinator {
     public func guestIsGone() {
         context.dying = true
         context.watchdog?.end()
+        for replacement in replacements.values { replacement.cancel() }
         for session in sessions { session.letGo() }
         context.releaseServers()
     }

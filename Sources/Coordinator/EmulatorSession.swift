@@ -35,12 +35,26 @@ final class EmulatorSession {
     /// The request that it hangs on, as the watchdog says.
     var hung: HungRequest?
     var mode: AttachMode
-    /// Its server: a predecessor's, which keeps the precedence, or one of its own from `hello` on.
-    var server: ServerID?
-    /// Whether the server comes from a predecessor whose claims still stand.
+    /// Whether it takes a predecessor's place, with its server, which stays enabled, and its claims.
     let isSuccessor: Bool
+    /// Claims that a predecessor made and this one has not made again yet, by their numbers.
+    var inherited: Set<Int> = []
+    /// What it changed of a predecessor's claims before it served.
+    var changes = ClaimChanges()
     /// What it said in hello that it can do.
     var capabilities: Set<String> = []
+    /// The version of what it writes into its state.
+    var stateVersion = 1
+    /// Called in place of the answer to `hello`, which is given by `attach()` then.
+    var greeted: (() -> Void)?
+    /// A `hello` that waits for its answer.
+    var waitingHello: (hello: Hello, re: UInt32?)?
+    /// It was told to start.
+    private(set) var isStarting = false
+    /// And said no.
+    private(set) var hasRefusedStart = false
+    /// It has ended by itself with a status of its own.
+    var hasGivenUp: Bool { if case .status? = process?.poll(), hasExited { true } else { false } }
     /// What it said in hello that its devices are to the unplug protocol.
     var declaredUnplugClasses: Set<UnplugClass> = []
     /// What they are unplugged with: the same, unless the specification says otherwise.
@@ -50,11 +64,8 @@ final class EmulatorSession {
     private var leftOutDevices: [String] = []
     var process: ChildProcess?
     private let socket: MessageSocket
-    let counterMemory: SharedMemory
-    private let counterMapping: Mapping
     /// Where its latencies are counted; nil when it cannot do that, or never said hello.
     var observation: ObservationMemory?
-    var relay: Relay?
     private var deadline: EventLoop.Timer?
     private var nextRequest: UInt32 = 1
     var pending: [UInt32: (Result<Reply, Refusal>) -> Void] = [:]
@@ -72,8 +83,8 @@ final class EmulatorSession {
     var started: ((String?) -> Void)?
     /// Called when its process has ended.
     var ended: ((EmulatorSession) -> Void)?
-    /// Called when it ended although nobody had asked for it, after it had served.
-    var died: ((EmulatorSession, ChildProcess.Exit) -> Void)?
+    /// Called when it ended although nobody had asked for it, after it had served. Says whether another process is to take its place.
+    var died: ((EmulatorSession, ChildProcess.Exit) -> Bool)?
     /// What becomes of it after its death, for people: "restarting: …", "parked: …".
     var fate: String?
     /// It was told to end: nobody takes its place.
@@ -83,35 +94,28 @@ final class EmulatorSession {
     var socketOpen = true
     /// Called once when the socket takes more.
     private var whenWritable: (() -> Void)?
-    /// Whether its server was ever enabled: then a vCPU may wait in it.
-    var enabled = false
     /// Its process has ended; only its last words are listened to.
     var hasExited = false
-    /// The server's slots, once it was drained.
-    var drained: (any SharedChannel)?
     /// The scan-out's reader that it is, when it is an exporter.
     var reader: Int?
 
     var name: String { specification.name }
     var owner: ClaimRegistry.Owner { .emulator(name) }
-    var counters: CounterPage { CounterPage(page: counterMapping.base) }
+    /// Its server: a predecessor's, which keeps the precedence, or one of its own from `hello` on.
+    var server: ServerID? { holdings.server?.id }
 
     /// Starts the program; `started` is called with nil once it serves, or with the reason why it does not.
-    /// - Parameter server: the one that a predecessor served.
+    /// - Parameter isSuccessor: whether a predecessor served, or was to.
     init(
-        _ specification: EmulatorSpecification, context: GuestContext, succeeding server: ServerID? = nil, started: @escaping (String?) -> Void
+        _ specification: EmulatorSpecification, context: GuestContext, isSuccessor: Bool = false, started: @escaping (String?) -> Void
     ) throws(SystemError) {
         self.specification = specification
         self.context = context
-        self.server = server
-        isSuccessor = server != nil
+        self.isSuccessor = isSuccessor
         mode = specification.mode == .exporter ? .exporter : .isolated
-        holdings = context.holdings(of: specification.name)
+        holdings = try context.holdings(of: specification.name)
         self.started = started
         interposing = specification.interpose.compactMap(RangeText.parse)
-        counterMemory = try SharedMemory(name: "demux-counters-\(specification.name)", length: CounterPage.length)
-        counterMapping = try counterMemory.map(what: "the counters of \(specification.name)")
-        CounterPage(page: counterMapping.base).initialize()
         let (ours, theirs) = try MessageSocket.pair()
         socket = MessageSocket(adopting: OwnedDescriptor(adopting: ours))
         let childEnd = OwnedDescriptor(adopting: theirs)
@@ -255,23 +259,26 @@ final class EmulatorSession {
         }
         context.unplug.settle(self, removed: leftOutDevices)
         if mode != .exporter {
-            guard let server else { return failStart("it was never attached") }
+            guard let server = holdings.server else { return failStart("it was never attached") }
             do {
-                enabled = true
-                try context.host.setServer(server, enabled: true)
-                try relay?.start()
+                try server.open()
             } catch {
                 return failStart("\(error)")
             }
         }
+        isStarting = true
         request(.start) { [weak self] refusal in
             guard let self else { return }
-            if let refusal { return self.failStart("it refused to start: \(refusal)") }
+            if let refusal {
+                self.hasRefusedStart = !self.hasExited
+                return self.failStart("it refused to start: \(refusal)")
+            }
             guard let started = self.started else { return }
             self.started = nil
             self.cancelDeadline()
             self.state = .serving
-            self.holdings.noteServing()
+            self.holdings.server?.noteServing()
+            self.holdings.noteServing(version: self.stateVersion)
             let server = self.server.map { ", \($0)" } ?? ""
             self.context.logBook.note(
                 .info, "emulator '\(self.name)' serves (pid \(self.process?.pid ?? 0), \(self.mode.rawValue)\(server))")
@@ -342,15 +349,22 @@ final class EmulatorSession {
 
     /// For `demux status`.
     var status: EmulatorStatus {
-        let page = counters
+        let page = holdings.counters.page
         var values: [String: UInt64] = [:]
         for counter in Counter.allCases { values[counter.name] = page.read(counter) }
         return EmulatorStatus(
-            name: name, program: specification.program, pid: process?.pid ?? 0, state: fate ?? hungText ?? state.text, mode: mode.rawValue,
+            name: name, program: specification.program, pid: process?.pid ?? 0, state: stateText, mode: mode.rawValue,
             server: server?.rawValue,
             claims: context.registry.claims(of: owner).map { EmulatorStatus.ClaimStatus(range: "\($0.range)", label: $0.label) },
             counters: values, restarts: holdings.restarts > 0 ? holdings.restarts : nil,
-            hung: hangs.map { HungStatus(request: $0.request, slot: $0.slot, seconds: $0.seconds) })
+            hung: hangs.map { HungStatus(request: $0.request, slot: $0.slot, seconds: $0.seconds) }, parked: holdings.server.flatMap { $0.answered > 0 ? $0.answered : nil },
+            replacements: holdings.replacements > 0 ? holdings.replacements : nil)
+    }
+
+    private var stateText: String {
+        let text = fate ?? hungText ?? state.text
+        // While another one is on its way, too.
+        return holdings.server?.isParked == true && !text.hasPrefix("parked") && !isLeaving ? "parked: \(text)" : text
     }
 
     private var hangs: HungRequest? { state == .serving ? hung : nil }

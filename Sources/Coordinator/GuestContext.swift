@@ -53,9 +53,9 @@ final class GuestContext {
         vcpuCount = min(max(try host.vcpuCount(), 1), VCPUID.limit)
     }
 
-    func holdings(of name: String) -> Holdings {
+    func holdings(of name: String) throws(SystemError) -> Holdings {
         if let known = kept[name] { return known }
-        let fresh = Holdings()
+        let fresh = try Holdings(name: name)
         kept[name] = fresh
         return fresh
     }
@@ -67,14 +67,6 @@ final class GuestContext {
 
     /// Everything that is kept, in the order of the names.
     var allHoldings: [(name: String, holdings: Holdings)] { kept.sorted { $0.key < $1.key }.map { ($0.key, $0.value) } }
-
-    /// Takes an emulator's claims off a server, which its successor makes anew.
-    func vacate(_ server: ServerID, of owner: ClaimRegistry.Owner) {
-        for entry in registry.claims(of: owner) {
-            do { try host.unmap(entry.range, from: server) } catch { logBook.note(.warning, "\(owner): \(error)") }
-        }
-        registry.releaseAll(of: owner)
-    }
 
     /// Takes the high ids before QEMU comes: makes every server that is free, keeps one for the coordinator and `count` for
     /// emulators from the top, gives the rest back. Precedence is then a matter of ids, not of who started first.

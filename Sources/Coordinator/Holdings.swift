@@ -3,8 +3,8 @@ import Glibc
 import Host
 import Platform
 
-/// What outlives an emulator's process: its state, its device memory, and how often it had to be started again. Kept by the
-/// emulator's name until it is detached.
+/// What outlives an emulator's process: its server, its state, its device memory, its counters, and how often it had to be started again.
+/// Kept by the emulator's name until it is detached.
 final class Holdings {
     /// Regions that one emulator may have.
     static let mostRegions = 4
@@ -24,25 +24,52 @@ final class Holdings {
         let gfn: GFN?
     }
 
+    /// From the first `hello` on; an exporter has none.
+    var server: KeptServer?
+    let counters: CounterMemory
     private(set) var state: StateMemory?
+    /// The version of what is in the state, as its emulator says in `hello`; nil: none, or it came with a saved guest.
+    private(set) var stateVersion: Int?
     private(set) var regions: [Region] = []
     var backoff = RestartBackoff()
     /// Successors that have served.
     var restarts = 0
+    /// Programs that have taken another's place.
+    var replacements = 0
     private var presetState: [UInt8]?
+    /// Whether nobody has served since the state came with a saved guest.
+    private var isRestored = false
     private var presetRegions: [Preset] = []
+
+    init(name: String) throws(SystemError) { counters = try CounterMemory(name: name) }
 
     // MARK: state
 
+    /// Whether an emulator that says this can go on from the state that is there.
+    /// - Throws: Refusal when it knows neither its version nor its length.
+    func checkState(_ hello: Hello) throws(Refusal) {
+        guard let state, state.isUsed, let length = hello.state, length != 0 else { return }
+        let own = hello.stateVersion ?? 1
+        let asked = "a state of version \(own) and \(length) bytes"
+        if let stateVersion, stateVersion != own, hello.stateAccepts?.contains(stateVersion) != true {
+            throw Refusal(
+                .invalid, asked: asked,
+                message: "the state that is there has version \(stateVersion), which this program does not accept; use one that does, or detach the emulator first and begin anew")
+        }
+        if state.length != length {
+            throw Refusal(
+                .invalid, asked: asked,
+                message: "the state that is there has \(state.length) bytes; use a program with as many, or detach the emulator first and begin anew")
+        }
+    }
+
     /// The emulator's state of this length, made when there is none.
     /// - Parameters:
-    ///   - version: the layout that the emulator will write.
-    ///   - accepts: the layouts that it goes on from.
+    ///   - version: what its emulator writes.
     ///   - bag: gets the descriptor to hand out.
     /// - Returns: what `attach` says of it.
-    /// - Throws: Refusal when the length is out of bounds, is not that of the state to be restored, the emulator does not go on from the version that
-    ///   is there, or there is no memory.
-    func grantState(length: Int, version: Int = 1, accepts: [Int] = [], to bag: DescriptorBag) throws(Refusal) -> StateGrant {
+    /// - Throws: Refusal when the length is out of bounds, is not that of the state to be restored, or there is no memory.
+    func grantState(length: Int, version: Int, to bag: DescriptorBag) throws(Refusal) -> StateGrant {
         let asked = "a state of \(length) bytes"
         guard length > 0, length <= StateGrant.largest else {
             throw Refusal(.invalid, asked: asked, message: "it may have 1 to \(StateGrant.largest) bytes")
@@ -51,38 +78,39 @@ final class Holdings {
             throw Refusal(
                 .invalid, asked: asked, message: "the saved guest's has \(presetState.count) bytes; restore it with the version that saved it")
         }
-        // Never anew under a guest that uses the device: that would be another device, which the guest has not set up.
-        if presetState == nil, let state, state.isUsed, state.length != length {
-            throw Refusal(
-                .unsupported, asked: asked,
-                message: "its predecessor's has \(state.length) bytes: use the program that wrote it, or detach the emulator first, which forgets its state")
-        }
-        if presetState == nil, let state, state.isUsed, let kept = state.version, kept != version, !accepts.contains(kept) {
-            throw Refusal(
-                .unsupported, asked: "\(asked), version \(version)",
-                message: "what its predecessor left is of version \(kept), from which this program does not go on: use the program that wrote it, or detach the emulator first, which forgets its state")
-        }
         do {
             let memory: StateMemory
             if let state, state.length == length { memory = state } else { memory = try StateMemory(length: length) }
             // A predecessor that never served has left nothing that is worth keeping.
-            if !memory.isUsed { memory.clear() }
+            if !memory.isUsed {
+                memory.clear()
+                stateVersion = version
+            }
             if let presetState {
                 memory.fill(presetState)
                 self.presetState = nil
+                // A saved guest does not say.
+                stateVersion = nil
+                isRestored = true
             }
-            memory.nextVersion = version
             state = memory
             bag.add(try memory.duplicate())
-            return StateGrant(
-                length: length, fresh: !memory.isUsed, version: memory.isUsed ? memory.version : nil, restored: memory.isRestored ? true : nil)
+            return StateGrant(length: length, fresh: !memory.isUsed, version: stateVersion, restored: isRestored ? true : nil)
         } catch {
             throw Refusal(.exhausted, asked: asked, message: "\(error)")
         }
     }
 
     /// The emulator serves: what it has in its state is the device's from now on.
-    func noteServing() { state?.noteServing() }
+    /// - Parameter version: what it writes.
+    func noteServing(version: Int) {
+        state?.isUsed = true
+        isRestored = false
+        if state != nil { stateVersion = version }
+    }
+
+    /// What was in the state before somebody else was tried in an emulator's place.
+    func putBack(state bytes: [UInt8]) { state?.fill(bytes) }
 
     /// - Throws: Refusal when it is longer than any state.
     func preset(state bytes: [UInt8]) throws(Refusal) {
@@ -157,18 +185,27 @@ final class Holdings {
     }
 }
 
+/// The page in which an emulator counts.
+final class CounterMemory {
+    private let memory: SharedMemory
+    private let mapping: Mapping
+    var page: CounterPage { CounterPage(page: mapping.base) }
+
+    init(name: String) throws(SystemError) {
+        memory = try SharedMemory(name: "demux-counters-\(name)", length: CounterPage.length)
+        mapping = try memory.map(what: "the counters of \(name)")
+        page.initialize()
+    }
+
+    func duplicate() throws(SystemError) -> OwnedDescriptor { try memory.descriptor.duplicate() }
+}
+
 /// The memory in which an emulator keeps its registers.
 final class StateMemory {
     private let memory: SharedMemory
     private let mapping: Mapping
     /// Whether an emulator has served with it, or it was restored.
-    private(set) var isUsed = false
-    /// Whether it came with a saved guest, and nobody has served with it since: requests that it tells of were another host's.
-    private(set) var isRestored = false
-    /// The version of its layout; nil: nobody has said it. A saved guest's stands in the state itself, where EmulatorKit writes it.
-    private(set) var version: Int?
-    /// What it is once the emulator that was given it serves.
-    var nextVersion = 1
+    var isUsed = false
 
     var length: Int { memory.length }
 
@@ -191,8 +228,6 @@ final class StateMemory {
         bytes.withUnsafeBytes { source in
             if let base = source.baseAddress { memcpy(mapping.base, base, source.count) }
         }
-        (isUsed, isRestored, version) = (true, true, nil)
+        isUsed = true
     }
-
-    func noteServing() { (isUsed, isRestored, version) = (true, false, nextVersion) }
 }

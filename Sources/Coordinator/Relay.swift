@@ -2,7 +2,8 @@ import Host
 import Platform
 
 /// Stands between the host's channel and an isolated emulator: takes the host's requests, hands each on as single accesses on
-/// pages of its own, and answers the host when the emulator has.
+/// pages of its own, and answers the host when the emulator has. It outlives the emulator's processes: each successor gets a page of its own,
+/// with the accesses that the last one had not answered on it, in the state in which it left them.
 ///
 /// Buffers in guest memory (data_is_ptr) are expanded here, and posted writes are delivered one at a time through one slot more
 /// than there are vCPUs, so that they stay in order with the synchronous requests. INVALIDATE is answered here: the
@@ -13,7 +14,9 @@ final class Relay {
 
     private struct Job {
         var request: IORequest
-        /// The repetition that the emulator has.
+        /// The single access that the emulator has.
+        var single: IORequest
+        /// The repetition that it is.
         var index: UInt32 = 0
         var value: UInt64 = 0
     }
@@ -22,21 +25,24 @@ final class Relay {
     private let name: String
     private let channel: any SharedChannel
     private let memory: (any GuestMemory)?
-    private let slotMemory: SharedMemory
-    private let slotMapping: Mapping
-    private let kick: EventFD
-    private let done: EventFD
+    private var page: RelayPage
+    /// The page of a process that pauses while another one is tried in its place.
+    private var aside: RelayPage?
     private var jobs: [Job?]
     private var posted: [BufferedEntry] = []
-    private var running = false
-    private var abandoned = false
+    /// Whether it has the host's channel.
+    private(set) var isRunning = false
+    /// Whether nobody serves: everything is answered here.
+    private(set) var isParked = false
+    /// Requests and posted writes that were answered or dropped here.
+    private(set) var answered: UInt64 = 0
 
     /// Slots that the emulator is told of: one for each vCPU and one for posted writes.
     var slotCount: Int { channel.vcpuCount + 1 }
     private var postedSlot: Int { channel.vcpuCount }
     /// The host's side.
     var source: any SharedChannel { channel }
-    private var slots: SlotPage { SlotPage(page: slotMapping.base) }
+    private var slots: SlotPage { page.slots }
 
     init(name: String, context: GuestContext, channel: any SharedChannel) throws(SystemError) {
         guard channel.vcpuCount < VCPUID.limit else {
@@ -48,66 +54,123 @@ final class Relay {
         self.context = context
         self.channel = channel
         memory = try? context.host.guestMemory()
-        slotMemory = try SharedMemory(name: "demux-relay-\(name)", length: 4096)
-        slotMapping = try slotMemory.map(what: "the relay's page for \(name)")
-        kick = try EventFD()
-        done = try EventFD()
+        page = try RelayPage(name: name)
         jobs = Array(repeating: nil, count: channel.vcpuCount + 1)
     }
 
     deinit { stop() }
 
     /// What goes with `attach`: slots, kick, done.
-    func attachmentDescriptors() throws(SystemError) -> DescriptorBag {
-        let bag = DescriptorBag()
-        bag.add(try slotMemory.descriptor.duplicate())
-        bag.add(try kick.descriptor.duplicate())
-        bag.add(try done.descriptor.duplicate())
-        return bag
-    }
+    func attachmentDescriptors() throws(SystemError) -> DescriptorBag { try page.duplicates() }
 
     /// The emulator's page of slots, for whoever watches over it.
     func slotDescriptor() throws(SystemError) -> OwnedDescriptor { try slotMemory.descriptor.duplicate() }
 
     /// Binds the host's channel (the server is enabled) and serves from now on.
     func start() throws(HostError) {
+        isParked = false
+        guard !isRunning else { return pump() }
         try channel.bind()
-        running = true
+        isRunning = true
         do {
             try context.loop.watch(channel.waitDescriptor, for: .readable) { [weak self] _ in
                 guard let self else { return }
                 _ = self.channel.acknowledge()
                 self.pump()
             }
-            try context.loop.watch(done.descriptor.raw, for: .readable) { [weak self] _ in
-                guard let self else { return }
-                self.done.clear()
-                self.collect()
-                self.pump()
-            }
+            try watchDone()
         } catch {
             throw HostError("relay", "emulator '\(name)'", .failed(error.code), detail: "\(error)")
         }
+        takeOver()
         pump()
     }
 
-    func stop() {
-        guard running else { return }
-        running = false
-        context.loop.forget(channel.waitDescriptor)
-        context.loop.forget(done.descriptor.raw)
+    /// What an emulator had taken that served the host's pages itself before this relay was put between.
+    private func takeOver() {
+        for vcpu in 0..<channel.vcpuCount {
+            switch channel.slots.state(vcpu) {
+            case .inProcess: begin(vcpu, channel.slots.copy(vcpu))
+            case .responseReady: channel.notify(vcpu)
+            default: continue
+            }
+        }
     }
 
-    /// The emulator is dead: everything that waits, and everything that still comes, is answered with all-ones.
-    func abandon() {
-        abandoned = true
+    private func watchDone() throws(SystemError) {
+        try context.loop.watch(page.done.descriptor.raw, for: .readable) { [weak self] _ in
+            guard let self else { return }
+            self.page.done.clear()
+            self.collect()
+            self.pump()
+        }
+    }
+
+    func stop() {
+        guard isRunning else { return }
+        isRunning = false
+        context.loop.forget(channel.waitDescriptor)
+        context.loop.forget(page.done.descriptor.raw)
+    }
+
+    // MARK: one process after the other
+
+    /// The process is dead: what it had answered is handed on, and everything else waits on a page for its successor.
+    func renew() throws(SystemError) {
+        collect()
+        try turn(to: try RelayPage(name: name))
+        aside = nil
+    }
+
+    /// The process pauses, and another one is tried in its place, on a page of its own.
+    func setAside() throws(SystemError) {
+        collect()
+        let old = page
+        try turn(to: try RelayPage(name: name))
+        aside = old
+    }
+
+    /// The other one has not begun: the one that pauses gets back what waits. It finds there what it had not taken, and what came since.
+    func takeBack() throws(SystemError) {
+        guard let old = aside else { return }
+        aside = nil
+        for slot in jobs.indices { old.slots.clear(slot) }
+        try turn(to: old)
+    }
+
+    /// The other one serves.
+    func forgetAside() { aside = nil }
+
+    private func turn(to next: RelayPage) throws(SystemError) {
+        for slot in jobs.indices {
+            guard let job = jobs[slot] else { continue }
+            // Taken by the last process: the next one may know from their common state what became of it.
+            if slots.state(slot) == .inProcess { next.slots.submitTaken(slot, job.single) } else { _ = next.slots.submit(slot, job.single) }
+        }
+        if isRunning { context.loop.forget(page.done.descriptor.raw) }
+        page = next
+        if isRunning { try watchDone() }
+        page.kick.ring()
+    }
+
+    /// Nobody serves: everything that waits, and everything that still comes, is answered with all-ones.
+    func park() {
+        isParked = true
+        answered &+= UInt64(posted.count)
         posted = []
         for slot in jobs.indices {
             guard let job = jobs[slot] else { continue }
             jobs[slot] = nil
-            if slot != postedSlot { finish(slot, data: job.request.direction == .read ? job.request.allOnes : job.request.data) }
+            answered &+= 1
+            // Whoever comes next must not find it.
+            slots.clear(slot)
+            if slot != postedSlot { finish(slot, data: Self.nobodysAnswer(job.request)) }
         }
         pump()
+    }
+
+    private static func nobodysAnswer(_ request: IORequest) -> UInt64 {
+        request.direction == .read && !request.dataIsPointer ? request.allOnes : request.data
     }
 
     private func pump() {
@@ -127,17 +190,19 @@ final class Relay {
 
     private func drainRing() {
         guard let ring = channel.ring else { return }
-        while posted.count < Int(BufferedRing.capacity), let entry = ring.next() {
-            if !abandoned { posted.append(entry) }
+        // Bounded also when nothing is kept: what is posted meanwhile rings again.
+        for _ in 0..<BufferedRing.capacity {
+            guard posted.count < Int(BufferedRing.capacity), let entry = ring.next() else { return }
+            if isParked { answered &+= 1 } else { posted.append(entry) }
         }
     }
 
     private func forwardPosted() {
-        guard jobs[postedSlot] == nil, !posted.isEmpty, !abandoned else { return }
+        guard jobs[postedSlot] == nil, !posted.isEmpty, !isParked else { return }
         let entry = posted.removeFirst()
         guard let kind = IORequest.Kind(rawValue: entry.type), kind == .copy || kind == .portIO || kind == .timeOffset else { return forwardPosted() }
         let request = IORequest(kind: kind, direction: .write, address: entry.address, data: entry.data, size: entry.size)
-        jobs[postedSlot] = Job(request: request)
+        jobs[postedSlot] = Job(request: request, single: request)
         submit(postedSlot, request)
     }
 
@@ -149,12 +214,14 @@ final class Relay {
         case .timeOffset, .portIO, .copy, .pciConfig: break
         case nil: return finish(vcpu, data: request.allOnes)
         }
-        guard !abandoned, AccessSize.isValid(request.size), request.count > 0, request.count <= Self.largestCount,
-            !request.dataIsPointer || memory != nil
-        else {
-            return finish(vcpu, data: request.direction == .read && !request.dataIsPointer ? request.allOnes : request.data)
+        if isParked {
+            answered &+= 1
+            return finish(vcpu, data: Self.nobodysAnswer(request))
         }
-        jobs[vcpu] = Job(request: request)
+        guard AccessSize.isValid(request.size), request.count > 0, request.count <= Self.largestCount, !request.dataIsPointer || memory != nil else {
+            return finish(vcpu, data: Self.nobodysAnswer(request))
+        }
+        jobs[vcpu] = Job(request: request, single: request)
         forward(vcpu)
     }
 
@@ -174,6 +241,7 @@ final class Relay {
                 single.data = memory?.load(source, size: request.size) ?? request.allOnes
             }
         }
+        jobs[slot]?.single = single
         submit(slot, single)
     }
 
@@ -188,7 +256,7 @@ final class Relay {
             slots.clear(slot)
             _ = slots.submit(slot, request)
         }
-        kick.ring()
+        page.kick.ring()
     }
 
     private func collect() {

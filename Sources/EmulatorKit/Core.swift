@@ -152,6 +152,11 @@ struct Core: ~Copyable {
     var quitID: UInt32?
     /// What the device is still to be told, and what it was told.
     var resumed = false
+    /// Another process may be about to take this one's place: the notifications are to be let go of at the pause, and what the device waits for rests.
+    @usableFromInline var releasing = false
+    @usableFromInline var isReleased = false
+    /// A `resume` that is answered once the notifications are connected again.
+    @usableFromInline var rebindID: UInt32?
     var toldStopping = false
     var toldClosed = false
     /// When the channel last had something, in monotonic nanoseconds.

@@ -137,13 +137,25 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
             if sleeps && core.pointee.progress != before { spin.slept(gap: core.pointee.lastWake &- idleSince &+ spent) }
         }
         if ready.control { core.pointee.readControl() }
+        if core.pointee.rebindID != nil { rebind() }
         tellEvents()
         pump()
         tellChanges()
     }
 
+    @inlinable
+    mutating func rebind() {
+        do throws(HostError) {
+            try channel.bind()
+            core.pointee.rebound(nil)
+        } catch {
+            core.pointee.rebound(error)
+        }
+    }
+
     @usableFromInline
     mutating func tellEvents() {
+        if core.pointee.isReleased { return }
         // A device that sets a deadline of 0 in each event must not keep the loop here: each pass is bounded. Whoever has more to do than one
         // event should take does it in several, and is not in the guest's way: requests are served in between.
         var told = 0
@@ -160,6 +172,12 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
         var told = 0
         while told < EventSources.mostTimers, let change = core.pointee.nextChange() {
             emulator.event(change, Context(core: core))
+            // Whoever is told of a pause may look at the state.
+            core.pointee.settle()
+            if change == .paused && core.pointee.releasing {
+                channel.unbind()
+                core.pointee.released()
+            }
             core.pointee.acknowledgeChange(change)
             core.pointee.settle()
             told += 1
@@ -227,7 +245,8 @@ extension Core {
     mutating func wait(channel: CInt, block: Bool) -> (channel: Bool, control: Bool) {
         // A closed control socket would be readable for ever.
         let descriptor = control.isClosed ? -1 : control.descriptor
-        var ready = events.wait(channel: channel, control: descriptor, controlWrites: control.wantsToWrite, block: block)
+        // A doorbell that is not ours any more: clearing it would take it from another process.
+        var ready = events.wait(channel: isReleased ? -1 : channel, control: descriptor, controlWrites: control.wantsToWrite, block: block, muted: isReleased)
         if control.hasStash { ready.control = true }
         if ready.channel { lastWake = EventLoop.now() }
         return ready

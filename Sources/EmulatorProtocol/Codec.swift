@@ -92,6 +92,7 @@ extension Packet: Codable {
         case "start": body = .start
         case "pause": body = .pause
         case "resume": body = .resume
+        case "release": body = .release
         case "vcpu": body = .vcpu(try VCPUChange(from: decoder))
         case "intx": body = .intx(try INTx(from: decoder))
         case "msi": body = .msi(try MSI(from: decoder))
@@ -152,7 +153,7 @@ extension Packet: Codable {
         case .unplug(let payload): try payload.encode(to: encoder)
         case .ok(let payload): try payload.encode(to: encoder)
         case .error(let payload): try payload.encode(to: encoder)
-        case .ready, .start, .pause, .resume, .memory, .quit: break
+        case .ready, .start, .pause, .resume, .release, .memory, .quit: break
         }
     }
 }
@@ -170,6 +171,7 @@ extension Message {
         case .start: "start"
         case .pause: "pause"
         case .resume: "resume"
+        case .release: "release"
         case .vcpu: "vcpu"
         case .intx: "intx"
         case .msi: "msi"

@@ -17,7 +17,7 @@ public struct Packet: Equatable, Sendable {
 }
 
 /// What is said. The emulator sends: hello, claim, unclaim, pci, ready, intx, msi, memory, dma, modified, populate, depopulate, log. The
-/// coordinator sends: attach, start, pause, resume, vcpu, dirtyLogging, unplug, quit. Both send ok and error. A display asks for region, regionPlace, regionDirty
+/// coordinator sends: attach, start, pause, resume, release, vcpu, dirtyLogging, unplug, quit. Both send ok and error. A display asks for region, regionPlace, regionDirty
 /// and surface, and is told surfaceReader and modeHint; an exporter is told surface, surfaceReader, inputMode and vnc, and sends input, modeHint and vncStatus.
 public enum Message: Equatable, Sendable {
     case hello(Hello)
@@ -29,6 +29,7 @@ public enum Message: Equatable, Sendable {
     case start
     case pause
     case resume
+    case release
     case vcpu(VCPUChange)
     case intx(INTx)
     case msi(MSI)

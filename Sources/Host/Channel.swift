@@ -14,6 +14,9 @@ public protocol Channel: ~Copyable {
     var waitDescriptor: CInt { get }
     /// Connects the notifications, once the server is enabled (Xen's event-channel numbers are valid only then).
     mutating func bind() throws(HostError)
+    /// Lets go of the notifications, so that another process can connect them; `bind` connects them again. What Xen would tell meanwhile is lost: whoever
+    /// binds looks at everything.
+    mutating func unbind()
     /// Takes the notifications that have come. True when there was one; a spurious one is harmless, because the caller
     /// then looks at every slot and at the ring.
     mutating func acknowledge() -> Bool
@@ -26,6 +29,8 @@ public protocol Channel: ~Copyable {
 
 extension Channel where Self: ~Copyable {
     public var named: VCPUSet? { nil }
+    /// Nothing needs to be let go of where doorbells can be shared.
+    public mutating func unbind() {}
 }
 
 /// A channel held by reference, for control-plane code that keeps several of different kinds.

@@ -117,15 +117,25 @@ public struct EmulatorSpecification: Codable, Equatable, Sendable {
     public var hungAfterMilliseconds: Int
 
     public static let defaultHungAfterMilliseconds = 5000
+    /// How long the guest's accesses wait for a successor of one that died before the coordinator answers them itself, in milliseconds.
+    public var successorWithinMilliseconds: Int
+    /// Successors within a minute; whoever dies more often is left dead.
+    public var restartLimit: Int
+    /// The longest wait between a death and its successor's start, in milliseconds. The first one within a minute never waits.
+    public var restartDelayMilliseconds: Int
 
     public init(
         name: String, program: String, arguments: [String] = [], mode: AttachMode? = nil, options: [String: String] = [:],
         pciSlot: String? = nil, interpose: [String] = [], readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil, gid: UInt32? = nil,
-        restart: RestartPolicy? = nil, unplugAs: [UnplugClass]? = nil, whenHung: HungPolicy? = nil, hungAfterMilliseconds: Int = defaultHungAfterMilliseconds
+        restart: RestartPolicy? = nil, unplugAs: [UnplugClass]? = nil, whenHung: HungPolicy? = nil, hungAfterMilliseconds: Int = defaultHungAfterMilliseconds,
+        successorWithinMilliseconds: Int = 250, restartLimit: Int = 10, restartDelayMilliseconds: Int = 5000
     ) {
         self.unplugAs = unplugAs
         self.whenHung = whenHung
         self.hungAfterMilliseconds = hungAfterMilliseconds
+        self.successorWithinMilliseconds = successorWithinMilliseconds
+        self.restartLimit = restartLimit
+        self.restartDelayMilliseconds = restartDelayMilliseconds
         self.name = name
         self.program = program
         self.arguments = arguments

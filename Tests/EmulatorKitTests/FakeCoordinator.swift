@@ -245,6 +245,11 @@ final class FakeCoordinator: @unchecked Sendable {
     /// Goes away, as a coordinator that was killed.
     func close() { _ = shutdown(socket.descriptor.raw, CInt(SHUT_RDWR)) }
 
+    /// Whether the doorbell was rung and nobody has cleared it.
+    var isKicked: Bool {
+        var wait = pollfd(fd: pages.kick.descriptor.raw, events: Int16(POLLIN), revents: 0)
+        return poll(&wait, 1, 0) == 1
+    }
     func ringKick() { pages.kick.ring() }
     func takeDone() -> Bool { pages.done.clear() }
 }

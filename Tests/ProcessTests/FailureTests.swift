@@ -149,7 +149,9 @@ struct ServingFailureTests {
 
     @Test("an emulator killed under load leaves no vCPU waiting, and its place reads all-ones", arguments: [false, true])
     func killed(throughRelay: Bool) throws {
-        try withGuest([Built.scratch(), Built.cScratch()], vcpus: 3, plain: throughRelay) { (guest: Guest) throws in
+        var scratch = Built.scratch()
+        scratch.restart = .never
+        try withGuest([scratch, Built.cScratch()], vcpus: 3, plain: throughRelay) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let stop = Flag()
             let runs = try guest.hammer(vcpus: 0..<3, place, until: stop)
@@ -175,7 +177,9 @@ struct ServingFailureTests {
 
     @Test("a dead emulator can be attached again under its name")
     func attachedAgain() throws {
-        try withGuest([Built.scratch()]) { (guest: Guest) throws in
+        var scratch = Built.scratch()
+        scratch.restart = .never
+        try withGuest([scratch]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             try guest.crash("scratch")
             try eventually("its end is seen") { try guest.emulator("scratch").state.hasPrefix("ended") }

@@ -1,0 +1,29 @@
+import Host
+import Platform
+
+/// What a relay and one process of its emulator share: a page of slots and two doorbells. Each process gets one of its own, so that nobody to
+/// whom a dead one left its descriptors reaches what its successor serves.
+final class RelayPage {
+    private let memory: SharedMemory
+    private let mapping: Mapping
+    let kick: EventFD
+    let done: EventFD
+
+    var slots: SlotPage { SlotPage(page: mapping.base) }
+
+    init(name: String) throws(SystemError) {
+        memory = try SharedMemory(name: "demux-relay-\(name)", length: SlotPage.length)
+        mapping = try memory.map(what: "the relay's page for \(name)")
+        kick = try EventFD()
+        done = try EventFD()
+    }
+
+    /// What goes with `attach`: slots, kick, done.
+    func duplicates() throws(SystemError) -> DescriptorBag {
+        let bag = DescriptorBag()
+        bag.add(try memory.descriptor.duplicate())
+        bag.add(try kick.descriptor.duplicate())
+        bag.add(try done.descriptor.duplicate())
+        return bag
+    }
+}

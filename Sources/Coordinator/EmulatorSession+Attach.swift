@@ -18,9 +18,7 @@ extension EmulatorSession {
             let bag = DescriptorBag()
             bag.add(try counterMemory.descriptor.duplicate())
             var attach = mode == .exporter ? try exporterAttachment(bag) : try serverAttachment(bag)
-            if let length = hello.state, length != 0 {
-                attach.state = try holdings.grantState(length: length, version: hello.stateVersion ?? 1, accepts: hello.stateAccepts ?? [], to: bag)
-            }
+            if let length = hello.state, length != 0 { attach.state = try holdings.grantState(length: length, to: bag) }
             state = .greeted
             send(.attach(attach), re: re, descriptors: bag)
         } catch let refusal as Refusal {

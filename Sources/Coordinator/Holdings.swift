@@ -35,14 +35,10 @@ final class Holdings {
     // MARK: state
 
     /// The emulator's state of this length, made when there is none.
-    /// - Parameters:
-    ///   - version: the layout that the emulator will write.
-    ///   - accepts: the layouts that it goes on from.
-    ///   - bag: gets the descriptor to hand out.
+    /// - Parameter bag: gets the descriptor to hand out.
     /// - Returns: what `attach` says of it.
-    /// - Throws: Refusal when the length is out of bounds, is not that of the state to be restored, the emulator does not go on from the version that
-    ///   is there, or there is no memory.
-    func grantState(length: Int, version: Int = 1, accepts: [Int] = [], to bag: DescriptorBag) throws(Refusal) -> StateGrant {
+    /// - Throws: Refusal when the length is out of bounds, is not that of the state to be restored, or there is no memory.
+    func grantState(length: Int, to bag: DescriptorBag) throws(Refusal) -> StateGrant {
         let asked = "a state of \(length) bytes"
         guard length > 0, length <= StateGrant.largest else {
             throw Refusal(.invalid, asked: asked, message: "it may have 1 to \(StateGrant.largest) bytes")
@@ -50,17 +46,6 @@ final class Holdings {
         if let presetState, presetState.count != length {
             throw Refusal(
                 .invalid, asked: asked, message: "the saved guest's has \(presetState.count) bytes; restore it with the version that saved it")
-        }
-        // Never anew under a guest that uses the device: that would be another device, which the guest has not set up.
-        if presetState == nil, let state, state.isUsed, state.length != length {
-            throw Refusal(
-                .unsupported, asked: asked,
-                message: "its predecessor's has \(state.length) bytes: use the program that wrote it, or detach the emulator first, which forgets its state")
-        }
-        if presetState == nil, let state, state.isUsed, let kept = state.version, kept != version, !accepts.contains(kept) {
-            throw Refusal(
-                .unsupported, asked: "\(asked), version \(version)",
-                message: "what its predecessor left is of version \(kept), from which this program does not go on: use the program that wrote it, or detach the emulator first, which forgets its state")
         }
         do {
             let memory: StateMemory
@@ -71,18 +56,16 @@ final class Holdings {
                 memory.fill(presetState)
                 self.presetState = nil
             }
-            memory.nextVersion = version
             state = memory
             bag.add(try memory.duplicate())
-            return StateGrant(
-                length: length, fresh: !memory.isUsed, version: memory.isUsed ? memory.version : nil, restored: memory.isRestored ? true : nil)
+            return StateGrant(length: length, fresh: !memory.isUsed)
         } catch {
             throw Refusal(.exhausted, asked: asked, message: "\(error)")
         }
     }
 
     /// The emulator serves: what it has in its state is the device's from now on.
-    func noteServing() { state?.noteServing() }
+    func noteServing() { state?.isUsed = true }
 
     /// - Throws: Refusal when it is longer than any state.
     func preset(state bytes: [UInt8]) throws(Refusal) {
@@ -162,13 +145,7 @@ final class StateMemory {
     private let memory: SharedMemory
     private let mapping: Mapping
     /// Whether an emulator has served with it, or it was restored.
-    private(set) var isUsed = false
-    /// Whether it came with a saved guest, and nobody has served with it since: requests that it tells of were another host's.
-    private(set) var isRestored = false
-    /// The version of its layout; nil: nobody has said it. A saved guest's stands in the state itself, where EmulatorKit writes it.
-    private(set) var version: Int?
-    /// What it is once the emulator that was given it serves.
-    var nextVersion = 1
+    var isUsed = false
 
     var length: Int { memory.length }
 
@@ -191,8 +168,6 @@ final class StateMemory {
         bytes.withUnsafeBytes { source in
             if let base = source.baseAddress { memcpy(mapping.base, base, source.count) }
         }
-        (isUsed, isRestored, version) = (true, true, nil)
+        isUsed = true
     }
-
-    func noteServing() { (isUsed, isRestored, version) = (true, false, nextVersion) }
 }

@@ -112,34 +112,7 @@ struct HoldingsTests {
         holdings.noteServing()
         #expect(try !holdings.grantState(length: 64, to: DescriptorBag()).fresh)
         #expect(holdings.state?.bytes.first == 7)
-        #expect(throws: Refusal.self, "another device's") { try holdings.grantState(length: 128, to: DescriptorBag()) }
-        #expect(holdings.state?.length == 64)
-    }
-
-    @Test("a state of a version is given to who goes on from it, and refused to others")
-    func versions() throws {
-        let holdings = Holdings()
-        let bag = DescriptorBag()
-        #expect(try holdings.grantState(length: 64, version: 2, to: bag) == StateGrant(length: 64, fresh: true))
-        // One that never served has left no version.
-        #expect(try holdings.grantState(length: 64, version: 1, accepts: [1], to: bag) == StateGrant(length: 64, fresh: true))
-        #expect(try holdings.grantState(length: 64, version: 2, to: bag).fresh)
-        holdings.noteServing()
-        #expect(try holdings.grantState(length: 64, version: 2, to: bag) == StateGrant(length: 64, fresh: false, version: 2))
-        #expect(throws: Refusal.self) { try holdings.grantState(length: 64, version: 1, accepts: [1], to: bag) }
-        #expect(try holdings.grantState(length: 64, version: 3, accepts: [2, 3], to: bag) == StateGrant(length: 64, fresh: false, version: 2))
-        holdings.noteServing()
-        #expect(try holdings.grantState(length: 64, version: 3, accepts: [2, 3], to: bag) == StateGrant(length: 64, fresh: false, version: 3))
-    }
-
-    @Test("a restored state says so until somebody has served with it")
-    func restored() throws {
-        let holdings = Holdings()
-        try holdings.preset(state: [UInt8](repeating: 5, count: 64))
-        #expect(try holdings.grantState(length: 64, to: DescriptorBag()) == StateGrant(length: 64, fresh: false, restored: true))
-        #expect(try holdings.grantState(length: 64, to: DescriptorBag()) == StateGrant(length: 64, fresh: false, restored: true))
-        holdings.noteServing()
-        #expect(try holdings.grantState(length: 64, to: DescriptorBag()) == StateGrant(length: 64, fresh: false, version: 1))
+        #expect(try holdings.grantState(length: 128, to: DescriptorBag()).fresh, "another device's")
     }
 
     @Test("regions are whole pages, few and not too large, and need a host that has them")

@@ -6,7 +6,8 @@ import Yams
 /// Reads the emulators of one document: what each says, and that no two say the same.
 final class EmulatorReader {
     private static let keys = [
-        "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart", "unplug-as", "when-hung", "hung-after",
+        "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart", "unplug-as", "when-hung",
+        "hung-after",
     ] + restartKeys
     /// What follows a death, besides `restart`.
     static let restartKeys = ["successor-within", "restart-limit", "restart-delay"]

@@ -113,7 +113,7 @@ let package = Package(
         .executableTarget(
             name: "demux-bench",
             dependencies: [
-                "CIoreq", "CPlacement", "Coordinator", "EmulatorProtocol", "Host", "LocalHost", "Platform", "RFB", "Specification", "Surface",
+                "CIoreq", "CPlacement", "ControlProtocol", "Coordinator", "EmulatorProtocol", "Host", "LocalHost", "Platform", "RFB", "Specification", "Surface",
                 .product(name: "Histogram", package: "hdrhistogram-swift"), .product(name: "Logging", package: "swift-log"),
             ],
             path: "Tests/Benchmarks/Bench"),
@@ -127,7 +127,7 @@ let package = Package(
         .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host"]),
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
-        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example"]),
+        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "CCommit", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example"]),
         .testTarget(name: "SurfaceTests", dependencies: ["CLinux", "CSurface", "Surface", "Platform"]),
         .testTarget(name: "VGATests", dependencies: ["VGA"]),
         .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform"]),

@@ -53,7 +53,7 @@ struct NVMeDisk: Emulator, ~Copyable {
         let timer = state.isFresh ? nil : setup.context.wake(after: .zero)
         controller = Controller(
             state: state.bytes, fresh: state.isFresh, geometry: worker.geometry,
-            identity: ControllerIdentity(vendor: 0x1234, subsystemVendor: 0x1234, serial: serial), memory: Reach(memory), disk: worker)
+            identity: ControllerIdentity(vendor: 0x1234, subsystemVendor: 0x1234, serial: serial), memory: Reach(memory, state), disk: worker)
         self.worker = worker
         self.function = function
         bar = function.bar(0)
@@ -138,8 +138,10 @@ struct NVMeDisk: Emulator, ~Copyable {
 /// The guest's memory, as the controller calls it.
 private final class Reach: ControllerMemory {
     private let memory: any GuestMemory
-    init(_ memory: any GuestMemory) { self.memory = memory }
+    private let state: StateRegion
+    init(_ memory: any GuestMemory, _ state: StateRegion) { (self.memory, self.state) = (memory, state) }
 
     func read(_ address: UInt64, into destination: UnsafeMutableRawBufferPointer) -> Bool { memory.read(GuestAddress(address), into: destination) }
     func write(_ address: UInt64, from source: UnsafeRawBufferPointer) -> Bool { memory.write(GuestAddress(address), from: source) }
+    func commitState() { state.commit() }
 }

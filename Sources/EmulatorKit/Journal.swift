@@ -48,6 +48,12 @@ extension Core {
         isChanged = false
     }
 
+    /// Commits in the middle of a handler, which will go on writing.
+    mutating func commitEarly() {
+        commit()
+        isChanged = true
+    }
+
     private mutating func putAnswered(_ slot: Int, at place: Int) {
         area.put(
             demux_commit_entry(

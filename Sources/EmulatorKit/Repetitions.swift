@@ -136,13 +136,14 @@ extension Core {
 
     /// Takes the value of the present repetition and goes on to the next, or answers the slot after the last.
     mutating func deliver(_ slot: Int, _ value: UInt64) {
-        take(slot, value)
-        goOn(slot)
+        let request = work[slot].request
+        take(slot, value, request)
+        goOn(slot, request)
     }
 
     /// Takes the value of the present repetition, and keeps the guest waiting.
     mutating func hold(_ slot: Int, _ value: UInt64) {
-        take(slot, value)
+        take(slot, value, work[slot].request)
         work[slot].phase = .waiting
         work[slot].isHeld = true
     }
@@ -150,11 +151,12 @@ extension Core {
     /// Goes on after `hold`.
     mutating func release(_ slot: Int) {
         work[slot].isHeld = false
-        goOn(slot)
+        goOn(slot, work[slot].request)
     }
 
-    private mutating func take(_ slot: Int, _ value: UInt64) {
-        let request = work[slot].request
+    /// - Parameter request: the slot's, which the caller has read already.
+    @inline(__always)
+    private mutating func take(_ slot: Int, _ value: UInt64, _ request: IORequest) {
         if request.direction == .read {
             let cut = value & AccessSize.allOnes(request.size)
             work[slot].result = cut
@@ -173,8 +175,8 @@ extension Core {
         work[slot].done &+= 1
     }
 
-    private mutating func goOn(_ slot: Int) {
-        let request = work[slot].request
+    @inline(__always)
+    private mutating func goOn(_ slot: Int, _ request: IORequest) {
         let last = work[slot].done >= request.count
         if request.dataIsPointer && request.direction == .read && (last || work[slot].done >= work[slot].chunkFirst &+ work[slot].chunkCount) {
             flushChunk(slot)

@@ -132,6 +132,7 @@ public struct Setup: ~Copyable {
         try options.refuseOthers()
         core.pointee.restoreBARs()
         if core.pointee.run == .quitting { return }
+        core.pointee.endRelocating()
         core.pointee.belongings.state.markServing(&core.pointee.area)
         guard let answer = control.request(.ready) else { throw .closed("say", "that it is ready") }
         if case .error(let refusal) = answer.packet.body { throw SetupError("say", "that it is ready", refused: refusal) }

@@ -7,9 +7,10 @@ import Testing
 
 @Suite("The way of a request")
 struct AllocationTests {
-    @Test("allocates nothing: ports, MMIO, configuration space, repetitions, the ring and INVALIDATE")
-    func none() throws {
+    @Test("allocates nothing: ports, MMIO, configuration space, repetitions, the ring and INVALIDATE; with the state committed or not", arguments: [false, true])
+    func none(isKept: Bool) throws {
         let coordinator = try FakeCoordinator()
+        if isKept { coordinator.state = (try FakeCoordinator.SharedBox(length: try KitState.wanted(deviceLength: Scratch.stateLength)), true) }
         let guest = try Harness(Scratch.self, coordinator)
         let ring = try #require(coordinator.ring)
         let buffer = FakeCoordinator.ramBase + 0x800

@@ -64,7 +64,7 @@ final class Relay {
     func attachmentDescriptors() throws(SystemError) -> DescriptorBag { try page.duplicates() }
 
     /// The emulator's page of slots, for whoever watches over it.
-    func slotDescriptor() throws(SystemError) -> OwnedDescriptor { try slotMemory.descriptor.duplicate() }
+    func slotDescriptor() throws(SystemError) -> OwnedDescriptor { try page.slotDescriptor() }
 
     /// Binds the host's channel (the server is enabled) and serves from now on.
     func start() throws(HostError) {

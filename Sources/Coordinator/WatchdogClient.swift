@@ -85,9 +85,9 @@ final class WatchdogClient {
         guard let server = session.server else { return }
         do {
             let bag = DescriptorBag()
-            bag.add(try session.counterMemory.descriptor.duplicate())
+            bag.add(try session.holdings.counters.duplicate())
             var slots = session.context.vcpuCount
-            if let relay = session.relay {
+            if let relay = session.holdings.server?.relay {
                 // The emulator's own page: the server's is the relay's to answer.
                 slots = relay.slotCount
                 bag.add(try relay.slotDescriptor())

@@ -95,7 +95,7 @@ public enum AccessSize {
 }
 
 extension IORequest {
-    /// What was asked, for a log line: "a port write of 4 bytes at 0x500".
+    /// What was asked, for a log line: "a port write of 4 bytes at 0x500", "a PCI configuration read of 2 bytes at 0000:00:03.0 register 0xa".
     public var words: String {
         let verb = direction == .read ? "read" : "write"
         let what = switch kind {
@@ -106,6 +106,7 @@ extension IORequest {
         case .invalidate: "an invalidation"
         case nil: "a \(verb) of type \(type)"
         }
-        return "\(what) of \(size) bytes at \(Hex.string(address))" + (count == 1 ? "" : ", \(count) times") + (dataIsPointer ? ", with a buffer" : "")
+        let place = kind == .pciConfig ? "\(PCIAddress(requestAddress: address)) register \(Hex.string(address & 0xffff_ffff))" : Hex.string(address)
+        return "\(what) of \(size) bytes at \(place)" + (count == 1 ? "" : ", \(count) times") + (dataIsPointer ? ", with a buffer" : "")
     }
 }

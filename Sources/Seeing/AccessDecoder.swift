@@ -18,8 +18,9 @@ public struct AccessDecoder {
         switch entry.kind {
         case .portIO:
             let known = indexed(entry)
-            // Another device may be at a port that has a name: a claim that begins elsewhere is not of the device that everybody knows.
-            if let own = place(entry), known == nil || !beginsAtKnownPort(entry.address) { return own }
+            // Above the ports that every PC has alike another device may be at one that has a name: a claim that begins elsewhere is not of the
+            // device that everybody knows.
+            if let own = place(entry), known == nil || entry.address >= 0x400 && !beginsAtKnownPort(entry.address) { return own }
             return known ?? ""
         case .copy: return RegisterNames.memory(entry.address) ?? place(entry) ?? ""
         case .pciConfig:

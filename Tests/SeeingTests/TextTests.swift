@@ -40,6 +40,21 @@ struct TextTests {
         #expect(decoder.name(entry(.portIO, .read, 0x504)) == "registers+0x4")
     }
 
+    @Test("a port that every PC has alike is called so, wherever the claim begins")
+    func legacy() throws {
+        let range = try #require(PortRange(first: 0x3b0, last: 0x3df))
+        var decoder = AccessDecoder(claims: [(.ports(range), "VGA registers")])
+        #expect(decoder.name(entry(.portIO, .write, 0x3d4, 0x10e, size: 2)) == "VGA CRTC index [cursor place high] and its data")
+        #expect(decoder.name(entry(.portIO, .read, 0x3d0)) == "VGA registers+0x20")
+    }
+
+    @Test("a request is told of in words, with the function that a configuration access reaches")
+    func words() throws {
+        let function = try #require(PCIAddress(device: 3))
+        let request = IORequest(kind: .pciConfig, direction: .read, address: function.requestAddress | 0xa, size: 2)
+        #expect(request.words == "a PCI configuration read of 2 bytes at 0000:00:03.0 register 0xa")
+    }
+
     @Test("a range chooses what touches it", arguments: [("0x4ff", UInt32(2), true), ("0x500", 1, true), ("0x4ff", 1, false), ("0x520", 4, false)])
     func ranges(address: String, size: UInt32, touches: Bool) throws {
         let range = IORange.ports(try #require(PortRange(first: 0x500, last: 0x51f)))

@@ -55,6 +55,13 @@ struct ReaderTests {
         #expect(found.count == 1 && found[0].problem.contains("'unplug-as' cannot have 'floppy'"), "\(found.map(\.problem))")
     }
 
+    @Test("what happens when an emulator hangs is read, of the display too")
+    func hung() throws {
+        let guest = try read("demux: 1\ndisplay: {program: sh, hung-after: 8s}\nemulators: [{name: a, program: sh, when-hung: report, hung-after: 1500ms}, {name: b, program: sh}]\n")
+        #expect(guest.allEmulators.map(\.hungAfterMilliseconds) == [8000, 1500, 5000])
+        #expect(guest.allEmulators.map(\.whenHung) == [nil, .report, nil])
+    }
+
     @Test("every field arrives, and options arrive exactly as written")
     func full() throws {
         let guest = try read(

@@ -113,11 +113,12 @@ final class UnplugDesk: PortHandler {
         operation.ask(sessions().filter { $0.isConcerned(by: request.classes) }, qemu: qemu)
     }
 
-    /// QEMU began anew with all of its devices: it removes what is unplugged. What it does not remove is shown, and the guest says so again when it
-    /// resumes.
+    /// QEMU began anew with all of its devices: it removes what is unplugged, but for its NICs, which the toolstack has yet to connect. They are
+    /// there until the guest says so again, as drivers do when they resume.
     func repeatForQEMU(_ done: @escaping () -> Void) {
-        guard !classes.isEmpty, let qemu else { return done() }
-        qemu.unplug(classes, deadline: .milliseconds(min(specification.deadlineMilliseconds, 5000))) { [weak self] answer in
+        let missing = classes.subtracting([.nic])
+        guard !missing.isEmpty, let qemu else { return done() }
+        qemu.unplug(missing, deadline: .milliseconds(min(specification.deadlineMilliseconds, 5000))) { [weak self] answer in
             self?.note("QEMU", answer)
             done()
         }

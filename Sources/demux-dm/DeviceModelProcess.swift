@@ -203,7 +203,7 @@ final class DeviceModelProcess {
         desk.slotsChanged = { [unowned self] in self.askSlotsAgain {} }
         if let monitor { desk.startInput(monitor) }
         updateStatus("running", slots: Self.slots(found))
-        // A restored guest's QEMU was made with all of its devices: what was unplugged goes before the guest runs.
+        // A restored guest's QEMU was made with all of its devices: disks that were unplugged go before the guest runs.
         coordinator.unplugQEMUAgain { [unowned self] in self.facade?.open() }
     }
 

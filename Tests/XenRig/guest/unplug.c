@@ -186,6 +186,10 @@ void vcpu_main(unsigned vcpu)
     timer(500);
     for (u32 n = 1;; n++) {
         doze();
-        if (n % 4 == 0) print("STILL %u: disks %u, NICs %u\n", n / 4, ide() + nvme(), nics() + c_device());
+        if (n % 4) continue;
+        u32 disks = ide() + nvme(), cards = nics() + c_device();
+        print("STILL %u: disks %u, NICs %u\n", n / 4, disks, cards);
+        // The Windows drivers say so again when they resume.
+        if ((config & CONFIG_ORDER) && cards) { name(EXPERIMENTAL, 1); unplug(DISKS); unplug(NICS); print("AGAIN\n"); }
     }
 }

@@ -43,6 +43,7 @@ extension EmulatorSession {
             if let length = hello.state, length != 0 { attach.state = try holdings.grantState(length: length, version: stateVersion, to: bag) }
             if isSuccessor { inherited = Set(context.registry.claims(of: owner).map(\.number)) }
             state = .greeted
+            holdings.mode = mode
             send(.attach(attach), re: re, descriptors: bag)
         } catch let refusal as Refusal {
             throw refusal

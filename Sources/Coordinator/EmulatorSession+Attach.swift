@@ -44,6 +44,7 @@ extension EmulatorSession {
             if isSuccessor { inherited = Set(context.registry.claims(of: owner).map(\.number)) }
             if mode != .exporter, context.observations.isOpen, capabilities.contains("observe") { attach.observe = grantObservation(bag) }
             state = .greeted
+            holdings.mode = mode
             send(.attach(attach), re: re, descriptors: bag)
         } catch let refusal as Refusal {
             throw refusal

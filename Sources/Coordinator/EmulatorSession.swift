@@ -112,8 +112,9 @@ final class EmulatorSession {
         self.specification = specification
         self.context = context
         self.isSuccessor = isSuccessor
-        mode = specification.mode == .exporter ? .exporter : .isolated
         holdings = try context.holdings(of: specification.name)
+        // Until it has said hello it is shown as its predecessor was.
+        mode = specification.mode == .exporter ? .exporter : holdings.mode ?? .isolated
         self.started = started
         interposing = specification.interpose.compactMap(RangeText.parse)
         let (ours, theirs) = try MessageSocket.pair()

@@ -26,6 +26,8 @@ final class Holdings {
 
     /// From the first `hello` on; an exporter has none.
     var server: KeptServer?
+    /// How the last process was attached; nil: none was.
+    var mode: AttachMode?
     let counters: CounterMemory
     private(set) var state: StateMemory?
     /// The version of what is in the state, as its emulator says in `hello`; nil: none, or it came with a saved guest.

@@ -12,13 +12,13 @@ extension Coordinator {
         scheduleSuccessor(of: session, because: "\(exit)")
     }
 
-    private func policy(of session: EmulatorSession) -> RestartPolicy {
+    func policy(of session: EmulatorSession) -> RestartPolicy {
         // Without state a successor would be a device that the guest has not set up: that is only done when it is asked for.
         session.specification.restart ?? (session.mode == .exporter || session.holdings.state != nil ? .onFailure : .never)
     }
 
     /// - Parameter reason: how it ended, as in "was killed by signal 9".
-    private func scheduleSuccessor(of session: EmulatorSession, because reason: String) {
+    func scheduleSuccessor(of session: EmulatorSession, because reason: String) {
         guard !isClosing, !context.dying, !session.isLeaving, sessions.contains(where: { $0 === session }) else { return }
         guard let delay = session.holdings.backoff.next(now: EventLoop.now()) else {
             session.fate = "parked: \(reason)"

@@ -2,6 +2,7 @@ import ControlProtocol
 import EmulatorProtocol
 import Glibc
 import Host
+import Keeping
 import Logging
 import Platform
 import Specification
@@ -34,7 +35,7 @@ public final class Coordinator {
     public let settings: Settings
     public let logBook: LogBook
     let context: GuestContext
-    var sessions: [EmulatorSession] = []
+    var sessions: [EmulatorSession] = [] { didSet { context.recorder.changed() } }
     private var control: ControlServer?
     /// `shutDown` has begun: nobody is started any more.
     private(set) var isClosing = false
@@ -42,6 +43,10 @@ public final class Coordinator {
     private var lock: CInt = -1
     /// What is known of QEMU; its owner keeps it up to date.
     public var qemu: QEMUStatus?
+    /// How many coordinators of this guest were killed before this one.
+    public internal(set) var adoptions = 0
+    /// Gives what the owner wants a successor to know, in a form of its own.
+    public var ownerRecord: (() -> String?)?
     /// Called when the control socket's `stop` was asked.
     public var stopRequested: (() -> Void)?
 
@@ -87,6 +92,7 @@ public final class Coordinator {
             do {
                 // Before anything runs: a port that is taken is the commonest reason of all.
                 let desk = try VNCDesk(vnc, guestName: settings.guestName, directory: settings.directory)
+                desk.listeners.keep(context.recorder)
                 context.vnc = desk
                 all.append(desk.emulator)
                 for listener in desk.listeners.publicListeners { logBook.note(.info, "VNC viewers come in at \(listener.text)") }
@@ -134,9 +140,22 @@ public final class Coordinator {
     public func openControl() throws(SystemError) {
         try Self.makeFolder(settings.directory)
         try takeFolder()
-        control = try ControlServer(loop: loop, path: settings.directory + "/control.sock") { [unowned self] request, peer, reply in
-            self.answer(request, peer, reply)
-        }
+        let listener = try UnixSocket.listen(.messages, path: settings.directory + "/control.sock")
+        context.recorder.keep(listener.raw, as: KeptName.control)
+        control = try controlServer(listener)
+        guard let keeper = context.recorder.keeper else { return }
+        let desk = try UnixSocket.listen(.messages, path: settings.directory + "/" + KeeperNames.socketFile)
+        keeper.keep(desk.raw, as: KeeperNames.listener)
+    }
+
+    private func controlServer(_ listener: consuming OwnedDescriptor) throws(SystemError) -> ControlServer {
+        try ControlServer(loop: loop, listener: listener) { [unowned self] request, peer, reply in self.answer(request, peer, reply) }
+    }
+
+    /// Takes over a predecessor's folder and control socket: who connected in between is answered now.
+    func adoptControl() throws(SystemError) {
+        lock = try context.recorder.take(KeptName.folder).release()
+        control = try controlServer(try context.recorder.take(KeptName.control))
     }
 
     /// Two that start at once must not take the socket from each other: the folder itself is the lock.
@@ -152,6 +171,7 @@ public final class Coordinator {
                 remedy: "end it first (demux stop \(context.host.domain.rawValue)), or choose another number with --domid")
         }
         lock = raw
+        context.recorder.keep(raw, as: KeptName.folder)
     }
 
     private static func makeFolder(_ path: String) throws(SystemError) {
@@ -175,7 +195,7 @@ public final class Coordinator {
     public var status: GuestStatus {
         GuestStatus(
             domain: context.host.domain.rawValue, name: settings.guestName, host: settings.hostKind, coordinatorPID: getpid(),
-            specification: specification.source, vcpus: context.vcpuCount, qemu: qemu, emulators: sessions.map(\.status),
+            specification: specification.source, vcpus: context.vcpuCount, qemu: qemu, adoptions: adoptions > 0 ? adoptions : nil, emulators: sessions.map(\.status),
             interpositions: context.registry.interpositions, display: context.surfaces.status, vnc: context.vnc?.status,
             unplug: context.unplug.status)
     }
@@ -185,6 +205,7 @@ public final class Coordinator {
     /// Ends everything in order: emulators quit and their servers go, then the sockets; `done` is called once.
     public func shutDown(_ done: @escaping () -> Void) {
         isClosing = true
+        context.recorder.commit()
         control = nil
         var waiting = sessions.count
         let finish = { [self] in
@@ -220,6 +241,7 @@ public final class Coordinator {
             lock = -1
         }
         _ = unlink(settings.directory + "/control.sock")
+        _ = unlink(settings.directory + "/" + KeeperNames.socketFile)
         _ = rmdir(settings.directory)
     }
 }

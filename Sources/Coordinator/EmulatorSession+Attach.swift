@@ -18,7 +18,10 @@ extension EmulatorSession {
             let bag = DescriptorBag()
             bag.add(try counterMemory.descriptor.duplicate())
             var attach = mode == .exporter ? try exporterAttachment(bag) : try serverAttachment(bag)
-            if let length = hello.state, length != 0 { attach.state = try holdings.grantState(length: length, to: bag) }
+            if let length = hello.state, length != 0 {
+                attach.state = try holdings.grantState(length: length, to: bag)
+                if let state = holdings.state { context.recorder.keep(state.descriptor, as: KeptName.state(name)) }
+            }
             state = .greeted
             send(.attach(attach), re: re, descriptors: bag)
         } catch let refusal as Refusal {
@@ -60,6 +63,7 @@ extension EmulatorSession {
                 while let descriptor = pages.take() { bag.add(descriptor) }
             } else {
                 let relay = try Relay(name: name, context: context, channel: try context.host.openChannel(server))
+                relay.keepDescriptors(context.recorder, prefix)
                 self.relay = relay
                 let pages = try relay.attachmentDescriptors()
                 while let descriptor = pages.take() { bag.add(descriptor) }

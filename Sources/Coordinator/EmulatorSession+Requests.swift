@@ -65,6 +65,7 @@ extension EmulatorSession {
                 throw Refusal(.order, asked: "input-mode", message: "only an emulator that said the capability 'input' in hello has a pointer")
             }
             context.input.note(mode, from: self)
+            context.recorder.changed()
             if packet.id != nil { send(.ok(Reply()), re: packet.id) }
         case .log(let log):
             record(log)
@@ -74,6 +75,7 @@ extension EmulatorSession {
     }
 
     func getReady(re: UInt32?) throws(Refusal) {
+        if isRepeating, state != .spawned { return send(.ok(Reply()), re: re) }
         guard state == .greeted else { throw Refusal(.order, asked: "ready", message: "it was said before") }
         state = .ready
         send(.ok(Reply()), re: re)
@@ -121,7 +123,10 @@ extension EmulatorSession {
             throw Refusal(.exhausted, asked: "\(range)", message: "an emulator can have \(Self.mostClaims) claims; claim fewer, longer ranges")
         }
         let safeLabel = LogBook.escaped(String(label.unicodeScalars.prefix(64)))
+        if let known = claimAgain(range) { return known }
         let number = try context.registry.claim(range, owner: owner, label: safeLabel, interposing: interposing)
+        // Xen cannot list what it routes: first it is written down.
+        context.recorder.commit()
         do throws(Refusal) {
             try asHost("\(range) (\(safeLabel))") { () throws(HostError) in try context.host.map(range, to: server) }
         } catch {
@@ -133,6 +138,8 @@ extension EmulatorSession {
 
     func release(_ number: Int) throws(Refusal) {
         guard let entry = context.registry.claims(of: owner).first(where: { $0.number == number }) else {
+            // Its predecessor may have carried it out and not lived to say so.
+            if isRepeating { return }
             throw Refusal(.invalid, asked: "unclaim \(number)", message: "this emulator has no claim of that number")
         }
         if let server, !context.dying {
@@ -144,6 +151,11 @@ extension EmulatorSession {
     }
 
     func assign(_ request: PCIRequest) throws(Refusal) -> (PCIAddress, Int) {
+        if isRepeating, let known = context.registry.claims(of: owner).first(where: { $0.label == request.label && $0.range.pciFunction != nil }),
+            let function = known.range.pciFunction
+        {
+            return (function, known.number)
+        }
         let address: PCIAddress
         if let wish = specification.pciSlot ?? request.slot {
             guard let parsed = PCIAddress(parsing: wish), parsed.segment == 0, parsed.bus == 0 else {
@@ -194,5 +206,7 @@ extension EmulatorSession {
         }
     }
 
-    func note(_ line: Line, asserted: Bool) { if asserted { lines.insert(line) } else { lines.remove(line) } }
+    func note(_ line: Line, asserted: Bool) {
+        if !asserted { lines.remove(line) } else if lines.insert(line).inserted, !everAsserted.contains(line) { everAsserted.insert(line) }
+    }
 }

@@ -29,10 +29,10 @@ final class EmulatorSession {
     let specification: EmulatorSpecification
     let context: GuestContext
     let holdings: Holdings
-    var state: State = .spawned
+    var state: State = .spawned { didSet { context.recorder.changed() } }
     var mode: AttachMode
     /// Its server: a predecessor's, which keeps the precedence, or one of its own from `hello` on.
-    var server: ServerID?
+    var server: ServerID? { didSet { context.recorder.changed() } }
     /// Whether the server comes from a predecessor whose claims still stand.
     let isSuccessor: Bool
     /// What it said in hello that it can do.
@@ -42,15 +42,19 @@ final class EmulatorSession {
     /// What it was told to leave out before its start.
     private var leftOut: Set<UnplugClass> = []
     var process: ChildProcess?
+    /// Under which the keeper holds what is this process's.
+    let prefix: String
+    /// Requests that came since this coordinator took it over, until it has asked everything again that nobody answered.
+    var repeated: Set<UInt32>?
     private let socket: MessageSocket
     let counterMemory: SharedMemory
     private let counterMapping: Mapping
-    var relay: Relay?
+    var relay: Relay? { didSet { context.recorder.changed() } }
     private var deadline: EventLoop.Timer?
-    private var nextRequest: UInt32 = 1
+    var nextRequest: UInt32 = 1
     var pending: [UInt32: (Result<Reply, Refusal>) -> Void] = [:]
     var bounce: BounceBuffer?
-    var populated = PopulatedMemory()
+    var populated = PopulatedMemory() { didSet { context.recorder.changed() } }
     let interposing: [IORange]
     /// Lines that it asserts, so that none stays asserted when it is gone: the guest could not silence it.
     struct Line: Hashable {
@@ -59,6 +63,8 @@ final class EmulatorSession {
         var isa: UInt8?
     }
     var lines: Set<Line> = []
+    /// Lines that it has ever asserted: what a coordinator's successor lowers when it dies.
+    var everAsserted: Set<Line> = [] { didSet { context.recorder.changed() } }
     /// Called once when it serves, or once with the reason when it cannot.
     var started: ((String?) -> Void)?
     /// Called when its process has ended.
@@ -66,22 +72,22 @@ final class EmulatorSession {
     /// Called when it ended although nobody had asked for it, after it had served.
     var died: ((EmulatorSession, ChildProcess.Exit) -> Void)?
     /// What becomes of it after its death, for people: "restarting: …", "parked: …".
-    var fate: String?
+    var fate: String? { didSet { context.recorder.changed() } }
     /// It was told to end: nobody takes its place.
-    var isLeaving = false
+    var isLeaving = false { didSet { context.recorder.changed() } }
     /// Runs until its successor starts.
     var restartTimer: EventLoop.Timer?
     var socketOpen = true
     /// Called once when the socket takes more.
     private var whenWritable: (() -> Void)?
     /// Whether its server was ever enabled: then a vCPU may wait in it.
-    var enabled = false
+    var enabled = false { didSet { context.recorder.changed() } }
     /// Its process has ended; only its last words are listened to.
     var hasExited = false
     /// The server's slots, once it was drained.
     var drained: (any SharedChannel)?
     /// The scan-out's reader that it is, when it is an exporter.
-    var reader: Int?
+    var reader: Int? { didSet { context.recorder.changed() } }
 
     var name: String { specification.name }
     var owner: ClaimRegistry.Owner { .emulator(name) }
@@ -89,30 +95,58 @@ final class EmulatorSession {
 
     /// Starts the program; `started` is called with nil once it serves, or with the reason why it does not.
     /// - Parameter server: the one that a predecessor served.
-    init(
+    convenience init(
         _ specification: EmulatorSpecification, context: GuestContext, succeeding server: ServerID? = nil, started: @escaping (String?) -> Void
     ) throws(SystemError) {
-        self.specification = specification
-        self.context = context
-        self.server = server
-        isSuccessor = server != nil
-        mode = specification.mode == .exporter ? .exporter : .isolated
-        holdings = context.holdings(of: specification.name)
-        self.started = started
-        interposing = specification.interpose.compactMap(RangeText.parse)
-        counterMemory = try SharedMemory(name: "demux-counters-\(specification.name)", length: CounterPage.length)
-        counterMapping = try counterMemory.map(what: "the counters of \(specification.name)")
-        CounterPage(page: counterMapping.base).initialize()
+        let descriptors = DescriptorBag()
         let (ours, theirs) = try MessageSocket.pair()
-        socket = MessageSocket(adopting: OwnedDescriptor(adopting: ours))
+        descriptors.add(OwnedDescriptor(adopting: ours))
+        let counters = try SharedMemory(name: "demux-counters-\(specification.name)", length: CounterPage.length)
+        descriptors.add(try counters.descriptor.duplicate())
         let childEnd = OwnedDescriptor(adopting: theirs)
-        try socket.descriptor.setNonBlocking(true)
         var environment = ChildProcess.currentEnvironment()
         environment["DEMUX_SOCKET"] = "3"
         let process = try ChildProcess(
             program: specification.program, arguments: specification.arguments, environment: environment,
             inherited: [ChildProcess.Inherited(ours: childEnd.raw, theirs: 3)])
+        do {
+            try self.init(
+                specification, context: context, succeeding: server, process: process, descriptors: descriptors,
+                prefix: KeptName.process(process.pid), started: started)
+        } catch {
+            // Nobody would ever hear of it again.
+            process.signal(SIGKILL)
+            throw error
+        }
+        CounterPage(page: counterMapping.base).initialize()
+        keepDescriptors()
+        deadline = context.loop.after(.milliseconds(specification.readyWithinMilliseconds)) { [weak self] in self?.tooLate() }
+    }
+
+    /// A session of a process that runs, or (nil) of one that has ended.
+    /// - Parameter descriptors: our end of its socket, and its counters.
+    init(
+        _ specification: EmulatorSpecification, context: GuestContext, succeeding server: ServerID?, process: ChildProcess?,
+        descriptors: DescriptorBag, prefix: String, started: ((String?) -> Void)?
+    ) throws(SystemError) {
+        self.specification = specification
+        self.context = context
+        self.server = server
         self.process = process
+        self.prefix = prefix
+        isSuccessor = server != nil
+        mode = specification.mode == .exporter ? .exporter : .isolated
+        holdings = context.holdings(of: specification.name)
+        self.started = started
+        interposing = specification.interpose.compactMap(RangeText.parse)
+        guard let ours = descriptors.take(), let counters = descriptors.take() else {
+            throw SystemError("begin with", "emulator '\(specification.name)'", reason: "its descriptors are missing")
+        }
+        socket = MessageSocket(adopting: ours)
+        counterMemory = try SharedMemory(adopting: counters, length: CounterPage.length, what: "the counters of \(specification.name)")
+        counterMapping = try counterMemory.map(what: "the counters of \(specification.name)")
+        try socket.descriptor.setNonBlocking(true)
+        guard let process else { return }
         do {
             try context.loop.watch(process.exitDescriptor, for: .readable) { [weak self] _ in self?.processEnded() }
             try context.loop.watch(socket.descriptor.raw, for: .readable) { [weak self] interest in
@@ -121,14 +155,22 @@ final class EmulatorSession {
                 if interest != .writable { self.receive() }
             }
         } catch {
-            // Nobody would ever hear of it again.
-            process.signal(SIGKILL)
+            context.loop.forget(process.exitDescriptor)
             throw error
         }
-        deadline = context.loop.after(.milliseconds(specification.readyWithinMilliseconds)) { [weak self] in self?.tooLate() }
+    }
+
+    /// Gives the keeper what a successor needs to go on with this process.
+    private func keepDescriptors() {
+        let recorder = context.recorder
+        if let process { recorder.keep(process.descriptor, as: prefix + KeptPart.process) }
+        recorder.keep(socket.descriptor.raw, as: prefix + KeptPart.socket)
+        recorder.keep(counterMemory.descriptor.raw, as: prefix + KeptPart.counters)
+        recorder.changed()
     }
 
     deinit {
+        context.recorder.drop(prefix)
         context.loop.forget(socket.descriptor.raw)
         if let process { context.loop.forget(process.exitDescriptor) }
     }
@@ -204,6 +246,7 @@ final class EmulatorSession {
             if case .log(let log) = packet.body { context.logBook.record(source: name, level: log.level.loggerLevel, text: log.message) }
             return
         }
+        if let id = packet.id, repeated?.insert(id).inserted == false { return }
         if let re = packet.re {
             let answer = pending.removeValue(forKey: re)
             switch packet.body {
@@ -248,6 +291,7 @@ final class EmulatorSession {
             guard let server else { return failStart("it was never attached") }
             do {
                 enabled = true
+                context.recorder.commit()
                 try context.host.setServer(server, enabled: true)
                 try relay?.start()
             } catch {
@@ -317,6 +361,8 @@ final class EmulatorSession {
 
     func send(_ message: Message, id: UInt32? = nil, re: UInt32? = nil, descriptors: DescriptorBag = DescriptorBag()) {
         guard socketOpen else { return }
+        // What somebody knows of must not be forgotten.
+        context.recorder.commit()
         do {
             try socket.send(Packet(message, id: id, re: re).encoded(), descriptors: descriptors.raw)
         } catch {

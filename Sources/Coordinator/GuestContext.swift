@@ -16,22 +16,30 @@ final class GuestContext {
     let allowsDirect: Bool
     /// The user that a restricted guest's emulators become.
     let restrictedTo: (uid: UInt32, gid: UInt32)?
-    var registry = ClaimRegistry()
+    /// Tells a successor of this coordinator what it has to know.
+    let recorder: Recorder
+    var registry = ClaimRegistry() { didSet { recorder.changed() } }
     let surfaces: SurfaceBoard
     let input = InputRouter()
     /// The exporter's desk, when the guest has one.
-    var vnc: VNCDesk?
+    var vnc: VNCDesk? {
+        didSet {
+            vnc?.changed = { [recorder] in recorder.changed() }
+            recorder.changed()
+        }
+    }
     /// The unplug ports, and what is unplugged.
     let unplug: UnplugDesk
     /// Whether emulators must report the guest pages that they write: what one is told that starts in the middle of it.
-    var dirtyLogging = false
+    var dirtyLogging = false { didSet { recorder.changed() } }
     /// What outlives the emulators' processes, by their names.
     private var kept: [String: Holdings] = [:]
     /// Servers made before QEMU was started, highest first.
-    private var reserved: [ServerID] = []
+    var reserved: [ServerID] = [] { didSet { recorder.changed() } }
     /// Server 7, kept for the coordinator's own ports (unplug, parked claims); disabled until then.
-    private var own: ServerID?
+    var own: ServerID?
     private var ownPorts: PortServer?
+    private(set) var servesOwnPorts = false { didSet { recorder.changed() } }
     /// The domain is going away: nothing is asked of the host any more.
     var dying = false
 
@@ -42,23 +50,31 @@ final class GuestContext {
         self.loop = loop
         self.host = host
         self.logBook = logBook
+        recorder = Recorder(loop: loop, logBook: logBook)
         self.allowsDirect = allowsDirect
         self.restrictedTo = restrictedTo
         self.unplug = UnplugDesk(loop: loop, host: host, logBook: logBook, specification: unplug)
         surfaces = SurfaceBoard(loop: loop, logBook: logBook)
         vcpuCount = min(max(try host.vcpuCount(), 1), VCPUID.limit)
+        self.unplug.changed = { [recorder] in recorder.changed() }
+        surfaces.recorder = recorder
     }
 
     func holdings(of name: String) -> Holdings {
         if let known = kept[name] { return known }
         let fresh = Holdings()
+        fresh.changed = { [recorder] in recorder.changed() }
         kept[name] = fresh
         return fresh
     }
 
     /// The emulator was taken out of the guest: one of the same name starts afresh.
     func forget(_ holdings: Holdings) {
-        for (name, known) in kept where known === holdings { kept[name] = nil }
+        for (name, known) in kept where known === holdings {
+            kept[name] = nil
+            recorder.drop(KeptName.state(name))
+        }
+        recorder.changed()
     }
 
     /// Everything that is kept, in the order of the names.
@@ -103,7 +119,17 @@ final class GuestContext {
         } catch {
             throw HostError("claim", "\(range)", .invalid, detail: "\(error)")
         }
+        // The server answers every INVALIDATE from here on: a successor must know.
+        servesOwnPorts = true
+        recorder.commit()
         ownPorts = try PortServer(loop: loop, host: host, server: own, range: range, handler: unplug)
+    }
+
+    /// Goes on serving them where a predecessor was killed.
+    func adoptOwnPorts(_ server: ServerID) throws(HostError) {
+        guard let range = PortRange(first: UnplugPorts.firstPort, last: UnplugPorts.lastPort) else { return }
+        servesOwnPorts = true
+        ownPorts = try PortServer(loop: loop, host: host, server: server, range: range, handler: unplug, adopting: true)
     }
 
     /// A server for one more emulator: a reserved one, otherwise a new one (always above QEMU's, which has the lowest).
@@ -115,6 +141,7 @@ final class GuestContext {
     func releaseServers() {
         if dying { ownPorts?.letGo() } else { ownPorts?.stop() }
         ownPorts = nil
+        servesOwnPorts = false
         registry.releaseAll(of: .coordinator)
         for server in reserved + (own.map { [$0] } ?? []) where !dying { try? host.destroyServer(server) }
         reserved = []

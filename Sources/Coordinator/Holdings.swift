@@ -25,10 +25,12 @@ final class Holdings {
     }
 
     private(set) var state: StateMemory?
-    private(set) var regions: [Region] = []
+    private(set) var regions: [Region] = [] { didSet { changed?() } }
     var backoff = RestartBackoff()
     /// Successors that have served.
-    var restarts = 0
+    var restarts = 0 { didSet { changed?() } }
+    /// Called when there is something that a coordinator's successor has to know.
+    var changed: (() -> Void)?
     private var presetState: [UInt8]?
     private var presetRegions: [Preset] = []
 
@@ -65,7 +67,17 @@ final class Holdings {
     }
 
     /// The emulator serves: what it has in its state is the device's from now on.
-    func noteServing() { state?.isUsed = true }
+    func noteServing() {
+        state?.isUsed = true
+        changed?()
+    }
+
+    /// Takes over what a predecessor kept.
+    func adopt(state memory: StateMemory?, regions known: [Region], restarts count: Int) {
+        state = memory
+        regions = known
+        restarts = count
+    }
 
     /// - Throws: Refusal when it is longer than any state.
     func preset(state bytes: [UInt8]) throws(Refusal) {
@@ -148,6 +160,14 @@ final class StateMemory {
     var isUsed = false
 
     var length: Int { memory.length }
+    var descriptor: CInt { memory.descriptor.raw }
+
+    /// Takes over a predecessor's.
+    init(adopting descriptor: consuming OwnedDescriptor, length: Int, isUsed: Bool) throws(SystemError) {
+        memory = try SharedMemory(adopting: descriptor, length: length, what: "an emulator's state")
+        mapping = try memory.map(what: "an emulator's state")
+        self.isUsed = isUsed
+    }
 
     init(length: Int) throws(SystemError) {
         memory = try SharedMemory(name: "demux-state", length: length)

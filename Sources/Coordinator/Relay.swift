@@ -11,7 +11,7 @@ final class Relay {
     /// Repetitions of one request beyond which it is answered as malformed; Xen's own requests stay within a page.
     static let largestCount: UInt32 = 65_536
 
-    private struct Job {
+    struct Job {
         var request: IORequest
         /// The repetition that the emulator has.
         var index: UInt32 = 0
@@ -20,25 +20,25 @@ final class Relay {
 
     private let context: GuestContext
     private let name: String
-    private let channel: any SharedChannel
+    let channel: any SharedChannel
     private let memory: (any GuestMemory)?
-    private let slotMemory: SharedMemory
-    private let slotMapping: Mapping
-    private let kick: EventFD
-    private let done: EventFD
-    private var jobs: [Job?]
-    private var posted: [BufferedEntry] = []
+    let page: RelayPage
+    /// How far each job is, for a successor of this coordinator.
+    let journal: RelayJournal
+    var jobs: [Job?]
     private var running = false
     private var abandoned = false
 
     /// Slots that the emulator is told of: one for each vCPU and one for posted writes.
     var slotCount: Int { channel.vcpuCount + 1 }
-    private var postedSlot: Int { channel.vcpuCount }
+    var postedSlot: Int { channel.vcpuCount }
     /// The host's side.
     var source: any SharedChannel { channel }
-    private var slots: SlotPage { SlotPage(page: slotMapping.base) }
+    var slots: SlotPage { page.slots }
 
-    init(name: String, context: GuestContext, channel: any SharedChannel) throws(SystemError) {
+    /// - Parameters:
+    ///   - page: a predecessor's, with the jobs that it had under way in `journal`.
+    init(name: String, context: GuestContext, channel: any SharedChannel, page: RelayPage? = nil, journal: RelayJournal? = nil) throws(SystemError) {
         guard channel.vcpuCount < VCPUID.limit else {
             throw SystemError(
                 "relay", "emulator '\(name)'", reason: "the guest has \(channel.vcpuCount) vCPUs",
@@ -48,26 +48,19 @@ final class Relay {
         self.context = context
         self.channel = channel
         memory = try? context.host.guestMemory()
-        slotMemory = try SharedMemory(name: "demux-relay-\(name)", length: 4096)
-        slotMapping = try slotMemory.map(what: "the relay's page for \(name)")
-        kick = try EventFD()
-        done = try EventFD()
+        if let page { self.page = page } else { self.page = try RelayPage(name: name) }
+        if let journal { self.journal = journal } else { self.journal = try RelayJournal(name: name) }
         jobs = Array(repeating: nil, count: channel.vcpuCount + 1)
     }
 
     deinit { stop() }
 
     /// What goes with `attach`: slots, kick, done.
-    func attachmentDescriptors() throws(SystemError) -> DescriptorBag {
-        let bag = DescriptorBag()
-        bag.add(try slotMemory.descriptor.duplicate())
-        bag.add(try kick.descriptor.duplicate())
-        bag.add(try done.descriptor.duplicate())
-        return bag
-    }
+    func attachmentDescriptors() throws(SystemError) -> DescriptorBag { try page.duplicates() }
 
     /// Binds the host's channel (the server is enabled) and serves from now on.
-    func start() throws(HostError) {
+    /// - Parameter adopting: there was a relay before this one, which had jobs under way.
+    func start(adopting: Bool = false) throws(HostError) {
         try channel.bind()
         running = true
         do {
@@ -76,14 +69,18 @@ final class Relay {
                 _ = self.channel.acknowledge()
                 self.pump()
             }
-            try context.loop.watch(done.descriptor.raw, for: .readable) { [weak self] _ in
+            try context.loop.watch(page.done.descriptor.raw, for: .readable) { [weak self] _ in
                 guard let self else { return }
-                self.done.clear()
+                self.page.done.clear()
                 self.collect()
                 self.pump()
             }
         } catch {
             throw HostError("relay", "emulator '\(name)'", .failed(error.code), detail: "\(error)")
+        }
+        if adopting {
+            takeOver()
+            collect()
         }
         pump()
     }
@@ -92,13 +89,12 @@ final class Relay {
         guard running else { return }
         running = false
         context.loop.forget(channel.waitDescriptor)
-        context.loop.forget(done.descriptor.raw)
+        context.loop.forget(page.done.descriptor.raw)
     }
 
     /// The emulator is dead: everything that waits, and everything that still comes, is answered with all-ones.
     func abandon() {
         abandoned = true
-        posted = []
         for slot in jobs.indices {
             guard let job = jobs[slot] else { continue }
             jobs[slot] = nil
@@ -108,37 +104,42 @@ final class Relay {
     }
 
     private func pump() {
-        drainRing()
         forwardPosted()
         for vcpu in 0..<channel.vcpuCount where jobs[vcpu] == nil && channel.slots.state(vcpu) == .ready {
             // Whatever this vCPU posted before its request is in the ring by now, and comes first.
-            drainRing()
             forwardPosted()
             if channel.slots.copy(vcpu).kind != .invalidate {
-                guard posted.isEmpty, jobs[postedSlot] == nil else { continue }
+                guard channel.ring?.peek() == nil, jobs[postedSlot] == nil else { continue }
             }
+            journal.begin(vcpu)
             guard let request = channel.slots.take(vcpu) else { continue }
             begin(vcpu, request)
         }
     }
 
-    private func drainRing() {
-        guard let ring = channel.ring else { return }
-        while posted.count < Int(BufferedRing.capacity), let entry = ring.next() {
-            if !abandoned { posted.append(entry) }
+    /// A posted write stays in the ring until the emulator has answered it, so that it is never in this process alone.
+    private func forwardPosted() {
+        guard let ring = channel.ring, jobs[postedSlot] == nil else { return }
+        // Bounded: what is posted meanwhile rings again.
+        for _ in 0..<BufferedRing.capacity {
+            guard let (entry, words) = ring.peek() else { return }
+            guard !abandoned, let request = Self.request(of: entry) else {
+                ring.consume(words)
+                continue
+            }
+            jobs[postedSlot] = Job(request: request)
+            journal.begin(postedSlot, position: ring.position)
+            return submit(postedSlot, 0, request)
         }
     }
 
-    private func forwardPosted() {
-        guard jobs[postedSlot] == nil, !posted.isEmpty, !abandoned else { return }
-        let entry = posted.removeFirst()
-        guard let kind = IORequest.Kind(rawValue: entry.type), kind == .copy || kind == .portIO || kind == .timeOffset else { return forwardPosted() }
-        let request = IORequest(kind: kind, direction: .write, address: entry.address, data: entry.data, size: entry.size)
-        jobs[postedSlot] = Job(request: request)
-        submit(postedSlot, request)
+    /// Nil for what is no posted write.
+    static func request(of entry: BufferedEntry) -> IORequest? {
+        guard let kind = IORequest.Kind(rawValue: entry.type), kind == .copy || kind == .portIO || kind == .timeOffset else { return nil }
+        return IORequest(kind: kind, direction: .write, address: entry.address, data: entry.data, size: entry.size)
     }
 
-    private func begin(_ vcpu: Int, _ request: IORequest) {
+    func begin(_ vcpu: Int, _ request: IORequest) {
         switch request.kind {
         case .invalidate:
             memory?.invalidate()
@@ -146,17 +147,22 @@ final class Relay {
         case .timeOffset, .portIO, .copy, .pciConfig: break
         case nil: return finish(vcpu, data: request.allOnes)
         }
-        guard !abandoned, AccessSize.isValid(request.size), request.count > 0, request.count <= Self.largestCount,
-            !request.dataIsPointer || memory != nil
-        else {
+        guard isForwarded(request) else {
             return finish(vcpu, data: request.direction == .read && !request.dataIsPointer ? request.allOnes : request.data)
         }
         jobs[vcpu] = Job(request: request)
         forward(vcpu)
     }
 
+    /// Whether a request is one for the emulator, and not answered here.
+    func isForwarded(_ request: IORequest) -> Bool {
+        guard let kind = request.kind, kind != .invalidate else { return false }
+        return !abandoned && AccessSize.isValid(request.size) && request.count > 0 && request.count <= Self.largestCount
+            && (!request.dataIsPointer || memory != nil)
+    }
+
     /// Gives the emulator the repetition that is due.
-    private func forward(_ slot: Int) {
+    func forward(_ slot: Int) {
         guard let job = jobs[slot] else { return }
         let request = job.request
         var single = request
@@ -171,7 +177,7 @@ final class Relay {
                 single.data = memory?.load(source, size: request.size) ?? request.allOnes
             }
         }
-        submit(slot, single)
+        submit(slot, job.index, single)
     }
 
     private static func stepped(_ base: UInt64, _ request: IORequest, _ index: UInt32) -> UInt64 {
@@ -179,19 +185,20 @@ final class Relay {
         return request.backwards ? base &- distance : base &+ distance
     }
 
-    private func submit(_ slot: Int, _ request: IORequest) {
+    private func submit(_ slot: Int, _ index: UInt32, _ request: IORequest) {
+        journal.noteSubmitted(slot, index &+ 1)
         // The page is shared with the emulator: if it has left the slot in a state that is not NONE, it is put right.
         if !slots.submit(slot, request) {
             slots.clear(slot)
             _ = slots.submit(slot, request)
         }
-        kick.ring()
+        page.kick.ring()
     }
 
     private func collect() {
         for slot in jobs.indices {
-            guard var job = jobs[slot], let data = slots.collect(slot) else { continue }
-            let value = data & AccessSize.allOnes(job.request.size)
+            guard var job = jobs[slot], slots.state(slot) == .responseReady else { continue }
+            let value = slots.copy(slot).data & AccessSize.allOnes(job.request.size)
             if job.request.direction == .read {
                 if job.request.dataIsPointer {
                     let target = GuestAddress(Self.stepped(job.request.data, job.request, job.index))
@@ -201,6 +208,10 @@ final class Relay {
                 }
             }
             job.index &+= 1
+            // In this order: at each step a successor can tell what was done.
+            journal.noteDone(slot, job.index, value: job.value)
+            if slot == postedSlot, let ring = channel.ring, let (_, words) = ring.peek() { ring.consume(words) }
+            _ = slots.collect(slot)
             if job.index < job.request.count {
                 jobs[slot] = job
                 forward(slot)
@@ -212,7 +223,7 @@ final class Relay {
         }
     }
 
-    private func finish(_ vcpu: Int, data: UInt64) {
+    func finish(_ vcpu: Int, data: UInt64) {
         if channel.slots.complete(vcpu, data: data) { channel.notify(vcpu) }
     }
 }

@@ -74,6 +74,19 @@ public struct BufferedRing: @unchecked Sendable {
     /// Takes the oldest entry and gives its place back. Nil when the ring is empty, or holds only the first half of
     /// an 8-byte entry.
     public func next() -> BufferedEntry? {
+        guard let (entry, words) = peek() else { return nil }
+        consume(words)
+        return entry
+    }
+
+    /// Gives places back, once what was in them is done with: as many as `peek` said.
+    public func consume(_ words: UInt32) { demux_ring_consume(ring, words) }
+
+    /// Where the oldest entry is: the same for as long as it has not been given back.
+    public var position: UInt32 { pointers().read % Self.capacity }
+
+    /// The oldest entry and how many places it takes, without giving them back.
+    public func peek() -> (entry: BufferedEntry, words: UInt32)? {
         let (read, write) = pointers()
         let difference = write &- read
         guard difference > 0, difference <= Self.capacity else { return nil }
@@ -86,11 +99,9 @@ public struct BufferedRing: @unchecked Sendable {
         if size == 8 {
             guard difference > 1 else { return nil }
             entry.data |= word(at: read &+ 1) & 0xffff_ffff_0000_0000
-            demux_ring_consume(ring, 2)
-        } else {
-            demux_ring_consume(ring, 1)
+            return (entry, 2)
         }
-        return entry
+        return (entry, 1)
     }
 
     // MARK: the host's side

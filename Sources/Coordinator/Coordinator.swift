@@ -45,6 +45,8 @@ public final class Coordinator {
     public var qemu: QEMUStatus?
     /// How many coordinators of this guest were killed before this one.
     public internal(set) var adoptions = 0
+    /// Why the guest cannot go on as it should; nil: nothing is known to be wrong.
+    public var broken: String? { didSet { context.recorder.changed() } }
     /// Gives what the owner wants a successor to know, in a form of its own.
     public var ownerRecord: (() -> String?)?
     /// Called when the control socket's `stop` was asked.
@@ -195,7 +197,7 @@ public final class Coordinator {
     public var status: GuestStatus {
         GuestStatus(
             domain: context.host.domain.rawValue, name: settings.guestName, host: settings.hostKind, coordinatorPID: getpid(),
-            specification: specification.source, vcpus: context.vcpuCount, qemu: qemu, adoptions: adoptions > 0 ? adoptions : nil, emulators: sessions.map(\.status),
+            specification: specification.source, vcpus: context.vcpuCount, qemu: qemu, adoptions: adoptions > 0 ? adoptions : nil, broken: broken, emulators: sessions.map(\.status),
             interpositions: context.registry.interpositions, display: context.surfaces.status, vnc: context.vnc?.status,
             unplug: context.unplug.status)
     }

@@ -163,7 +163,9 @@ final class Keeper {
         loop.forget(dead.socket.descriptor.raw)
         coordinator = nil
         // In order, or a failure that would come again: the toolstack sees it as it always has.
-        if exit < 256, dead.isReady || !canSucceed || exit == 0 { return end(exit) }
+        if exit < 256, dead.isReady || !canSucceed { return end(exit) }
+        // There was no guest any more to be taken over.
+        if exit == 0 { return endEverybody(0) }
         let how = exit < 256 ? "exited with status \(exit) before it had taken over" : "was killed by signal \(exit - 256)"
         guard canSucceed else {
             StandardError.line("demux-keeper: the coordinator (pid \(dead.pid)) \(how) while the guest was being started")
@@ -204,11 +206,11 @@ final class Keeper {
     }
 
     /// Nobody is left who would end what the guest's coordinators have started.
-    private func endEverybody() {
+    private func endEverybody(_ code: CInt = 1) {
         for pid in Children.all() { kill(pid, SIGTERM) }
         loop.after(.seconds(2)) { [unowned self] in
             for pid in Children.all() { kill(pid, SIGKILL) }
-            self.end(1)
+            self.end(code)
         }
     }
 

@@ -24,6 +24,7 @@ let package = Package(
 
         // What Swift cannot import, as inline C.
         .target(name: "CIoreq"),
+        .target(name: "CCommit"),
         .target(name: "CLinux"),
         .target(name: "CSurface"),
         .target(name: "CKVM"),
@@ -37,7 +38,7 @@ let package = Package(
         .target(name: "LocalHost", dependencies: ["Host", "Platform", "CIoreq"]),
         // The unplug ports as a value: what a guest says there, and what it means.
         .target(name: "Unplug", dependencies: ["EmulatorProtocol"]),
-        .target(name: "EmulatorKit", dependencies: ["Host", "Platform", "EmulatorProtocol", "CIoreq"]),
+        .target(name: "EmulatorKit", dependencies: ["Host", "Platform", "EmulatorProtocol", "CIoreq", "CCommit"]),
         .target(
             name: "Coordinator",
             dependencies: [

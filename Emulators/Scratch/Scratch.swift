@@ -6,14 +6,17 @@ import XenHost
 ///
 /// Options: `ports` and `mmio` move the two fixed windows (0x500, 0xfed80000); `pci` is a place such as "00:06.0", or
 /// "no" for a device without a PCI function.
+///
+/// Whatever it remembers is in its state region, laid out as the MMIO window is.
 @main
 struct Scratch: Emulator, ~Copyable {
     static let name = "scratch"
+    static let stateLength = Layout.window
     static func main() { run(direct: XenDirect.self) }
 
-    private var registers = Registers()
-    /// The rest of an MMIO window, from 0x100 on.
-    private var memory = DeviceMemory(length: Layout.window)
+    private var registers: Registers
+    /// An MMIO window's bytes, of which those from 0x100 on are memory.
+    private var memory: DeviceMemory
     private var function: PCIFunction?
 
     private enum Layout {
@@ -28,13 +31,22 @@ struct Scratch: Emulator, ~Copyable {
         let slot = setup.option("pci")
         _ = try setup.claim(ports: ports, count: Layout.registers, label: "registers")
         _ = try setup.claim(memory: base, length: UInt64(Layout.window), label: "registers and memory")
-        guard slot != "no" else { return }
+        guard slot != "no" else {
+            registers = Registers(setup.state)
+            memory = setup.state.memory()
+            return
+        }
         var description = PCIDescription(
             vendor: 0x1234, device: 0x5c7a, classCode: 0xff_0000, subsystemVendor: 0x1234, subsystem: 0x0001, label: "scratch")
         description.bars = [0: .ports(Layout.registers), 1: .memory(Layout.window)]
         description.interruptPin = .a
         description.messageInterrupts = .init(wide: true)
-        function = try setup.add(description, slot: slot)
+        let function = try setup.add(description, slot: slot)
+        registers = Registers(setup.state)
+        memory = setup.state.memory()
+        self.function = function
+        // A successor's line is low until it says otherwise.
+        if registers.isAsserted { setup.context.setInterrupt(function, asserted: true) }
     }
 
     mutating func read(_ access: Access, _ context: borrowing Context) -> Answer {

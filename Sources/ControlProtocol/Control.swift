@@ -11,6 +11,8 @@ public enum ControlRequest: Codable, Equatable, Sendable {
     case attach(EmulatorSpecification)
     /// Takes an emulator away in the safe order.
     case detach(name: String)
+    /// Puts another program in a running emulator's place; the guest sees a pause. When that cannot be, the old one goes on.
+    case replace(name: String, change: ProgramChange)
     /// Makes this connection a reader of the guest's surface (Protocols/surface.md) until it is closed. Answered by `surface`, or by
     /// `failed` when the guest has no display of ours. The connection is for nothing else afterwards.
     case surface
@@ -32,6 +34,33 @@ public enum ControlReply: Codable, Equatable, Sendable {
     case surface(width: Int, height: Int)
     /// Not carried out: what was attempted, why it failed, what to do.
     case failed(String)
+}
+
+/// What of an emulator's specification is to be another: nil leaves it as it is.
+public struct ProgramChange: Codable, Equatable, Sendable {
+    /// An absolute path.
+    public var program: String
+    public var arguments: [String]?
+    /// Beside those that it has, or in place of one of the same name.
+    public var options: [String: String]?
+    /// How long the guest's accesses may be made to wait for it, in milliseconds.
+    public var successorWithinMilliseconds: Int?
+
+    public init(program: String, arguments: [String]? = nil, options: [String: String]? = nil, successorWithinMilliseconds: Int? = nil) {
+        self.program = program
+        self.arguments = arguments
+        self.options = options
+        self.successorWithinMilliseconds = successorWithinMilliseconds
+    }
+
+    public func applied(to emulator: EmulatorSpecification) -> EmulatorSpecification {
+        var changed = emulator
+        changed.program = program
+        if let arguments { changed.arguments = arguments }
+        if let options { changed.options.merge(options) { $1 } }
+        if let successorWithinMilliseconds { changed.successorWithinMilliseconds = min(max(successorWithinMilliseconds, 0), 60_000) }
+        return changed
+    }
 }
 
 /// A guest as its coordinator sees it.
@@ -126,10 +155,16 @@ public struct EmulatorStatus: Codable, Equatable, Sendable {
     public var counters: [String: UInt64]
     /// How many processes have taken the place of one that died; nil: none.
     public var restarts: Int?
+    /// Requests and posted writes that the coordinator has answered or dropped in its place; nil: none.
+    public var parked: UInt64?
+    /// How often another program has taken its place; nil: never.
+    public var replacements: Int?
     public init(
         name: String, program: String, pid: Int32, state: String, mode: String, server: UInt16?, claims: [ClaimStatus], counters: [String: UInt64],
-        restarts: Int? = nil
+        restarts: Int? = nil, parked: UInt64? = nil, replacements: Int? = nil
     ) {
+        self.parked = parked
+        self.replacements = replacements
         self.name = name
         self.program = program
         self.pid = pid

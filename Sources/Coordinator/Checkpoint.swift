@@ -75,15 +75,15 @@ struct KeptEmulator: Codable, Equatable, Sendable {
     /// Under which its descriptors are held: "process/PID/".
     var prefix: String
     var mode: AttachMode
-    var server: UInt16?
     var isSuccessor: Bool
-    var enabled: Bool
+    /// Another program is about to take its place.
+    var isBeingReplaced: Bool
+    var stateVersion: Int
     var capabilities: [String]
     var unplugClasses: [UnplugClass]
     /// Lines that it has ever asserted.
     var lines: [Line]
     var populated: [Run]
-    var hasRelay: Bool
     var hasBounce: Bool
     /// Whether its pointer takes absolute places.
     var isAbsolute: Bool
@@ -102,11 +102,18 @@ struct KeptHoldings: Codable, Equatable, Sendable {
         var hasDoorbell: Bool
     }
     var name: String
+    var server: UInt16?
+    /// Whether the server was enabled, and whether nobody is to come any more.
+    var isOpen: Bool
+    var isClosed: Bool
+    var hasRelay: Bool
     /// Bytes of its state; nil: none.
     var state: Int?
     var isUsed: Bool
+    var stateVersion: Int?
     var regions: [Region]
     var restarts: Int
+    var replacements: Int
 }
 
 /// What the guest has said at the unplug ports.
@@ -147,15 +154,15 @@ struct KeptVNC: Codable, Equatable, Sendable {
     var isWithheld: Bool
 }
 
-/// What a process has, after its prefix.
+/// What a process or an emulator has, after its prefix.
 enum KeptPart {
     static let process = "pidfd"
     static let socket = "socket"
-    static let counters = "counters"
     static let bounce = "bounce"
-    static let relayPage = "relay.page"
-    static let relayKick = "relay.kick"
-    static let relayDone = "relay.done"
+    static let counters = "counters"
+    static let state = "state"
+    /// Page, kick and done.
+    static let relay = "relay"
     static let relayJournal = "relay.journal"
 }
 
@@ -166,8 +173,9 @@ enum KeptName {
     static let control = "control.listener"
     static let scanout = "scanout"
     /// Of one process: a number may come again, the moment does not.
-    static func process(_ pid: Int32) -> String { "process/\(pid)-\(EventLoop.now())/" }
-    static func state(_ emulator: String) -> String { "state/\(emulator)" }
+    static let processes = "process/"
+    static func process(_ pid: Int32) -> String { processes + "\(pid)-\(EventLoop.now())/" }
+    static func holdings(_ emulator: String) -> String { "holdings/\(emulator)/" }
     static func reader(_ number: Int) -> String { "reader/\(number)/" }
     static func listener(_ index: Int) -> String { "vnc/\(index)" }
 }

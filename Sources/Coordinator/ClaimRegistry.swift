@@ -79,6 +79,9 @@ public struct ClaimRegistry {
         return entries.remove(at: index)
     }
 
+    /// Gives a claim back to whom it was taken from, under its old number.
+    mutating func restore(_ entry: Entry) { if !entries.contains(where: { $0.number == entry.number }) { entries.append(entry) } }
+
     /// Takes back everything that an owner has.
     public mutating func releaseAll(of owner: Owner) { entries.removeAll { $0.owner == owner } }
 

@@ -16,7 +16,7 @@ public struct Inheritance {
     /// Reads the checkpoint that the keeper holds.
     /// - Throws: SystemError when there is none that this version can take over.
     public init(_ keeper: any DescriptorKeeper) throws(SystemError) {
-        guard let descriptor = keeper.take(KeptName.checkpoint) else {
+        guard let descriptor = keeper.take(KeptName.checkpoint)?.take() else {
             throw SystemError("take over", "the guest", reason: "the keeper holds no checkpoint", remedy: "destroy the guest and start it anew")
         }
         memory = try CheckpointMemory(adopting: descriptor)
@@ -53,25 +53,22 @@ extension Coordinator {
         context.registry = ClaimRegistry(adopting: kept.claims.compactMap(\.entry), nextNumber: kept.nextClaim)
         context.unplug.restore(kept.unplug)
         try context.adoptServers(kept)
-        var living: [(EmulatorSession, KeptEmulator)] = []
-        for (index, known) in kept.holdings.enumerated() {
-            do { try context.adopt(known) } catch { logBook.note(.error, "emulator '\(kept.holdings[index].name)': its state is lost: \(error)") }
+        for known in kept.holdings {
+            do { try adopt(known, of: kept.emulators.first { $0.specification.name == known.name }) } catch {
+                logBook.note(.error, "what emulator '\(known.name)' keeps could not be taken over: \(error)")
+            }
         }
+        var living: [(EmulatorSession, KeptEmulator)] = []
         for known in kept.emulators {
             do {
                 let session = try EmulatorSession(adopting: known, context: context)
                 sessions.append(session)
                 living.append((session, known))
-                try session.adoptServer(known)
             } catch {
                 logBook.note(.error, "emulator '\(known.specification.name)' could not be taken over: \(error)")
-                if let session = sessions.last, session.name == known.specification.name {
-                    session.process?.signal(SIGKILL)
-                } else if let pid = known.pid, known.phase != .ended, let handle = keeper.take(known.prefix + KeptPart.process) {
-                    ChildProcess(adopting: handle, pid: pid, program: known.specification.program, ask: { _ in nil }).signal(SIGKILL)
-                }
             }
         }
+        endStrangers(keeper)
         context.dirtyLogging = kept.dirtyLogging
         do { try context.surfaces.adopt(kept.surface, recorder) } catch { logBook.note(.error, "the scan-out is lost: \(error)") }
         if let vnc = kept.vnc, let specification = specification.vnc {
@@ -88,31 +85,63 @@ extension Coordinator {
         logBook.note(.warning, "took over from a coordinator that was killed (\(predecessors) before this one); \(sessions.count) emulators are known")
     }
 
+    /// What of an emulator outlives its processes, and its server with the relay.
+    private func adopt(_ known: KeptHoldings, of process: KeptEmulator?) throws {
+        let holdings = try context.adoptHoldings(known)
+        guard let id = known.server.flatMap({ ServerID($0) }) else { return }
+        let server = KeptServer(id, name: known.name, context: context)
+        holdings.server = server
+        // The last claim may have been written down and not made.
+        for entry in context.registry.claims(of: .emulator(known.name)) { try context.host.mapAgain(entry.range, to: id) }
+        try server.goOn(
+            known, isServed: process.map { [.serving, .paused].contains($0.phase) } ?? false,
+            budget: process?.specification.successorWithinMilliseconds ?? 0)
+    }
+
+    /// Ends processes that the predecessor had started and not written down, or was done with: nobody would hear of them any more.
+    private func endStrangers(_ keeper: any DescriptorKeeper) {
+        for name in keeper.untaken where name.hasPrefix(KeptName.processes) {
+            if name.hasSuffix("/" + KeptPart.process), let handle = keeper.take(name)?.take() {
+                ChildProcess(adopting: handle, pid: 0, program: "", ask: { _ in nil }).signal(SIGKILL)
+            }
+            keeper.drop(name)
+        }
+    }
+
     private func goOn(_ session: EmulatorSession, _ known: KeptEmulator, _ surface: KeptSurface) {
-        session.died = { [weak self] in self?.died($0, $1) }
+        session.died = { [weak self] in self?.died($0, $1) ?? false }
         switch known.phase {
-        case .serving, .paused: session.goOn(known, surface)
+        case .serving, .paused:
+            session.goOn(known, surface)
+            if known.isBeingReplaced { replacementInterrupted(session) }
+        case .quitting where known.isLeaving, .ended where known.isLeaving:
+            session.detach { [weak self] _ in self?.sessions.removeAll { $0 === session } }
         case .ended where known.fate?.hasPrefix("restarting") == true:
             loop.soon { [weak self, weak session] in if let self, let session { self.scheduleSuccessor(of: session, because: known.reason ?? "it ended") } }
-        case .ended where known.isLeaving, .quitting where known.isLeaving:
-            session.detach { [weak self] _ in self?.sessions.removeAll { $0 === session } }
         case .ended: break
         case .starting, .quitting:
             // Whoever waited for it is gone.
-            session.ended = { [weak self] in self?.startInterrupted($0) }
+            session.ended = { [weak self] session in self?.loop.soon { self?.startInterrupted(session) } }
+            session.state = .quitting
             session.process?.signal(SIGKILL)
         }
     }
 
-    private func startInterrupted(_ session: EmulatorSession) {
-        let reason = "its start was interrupted"
-        session.releaseWaiters()
-        if session.isSuccessor, policy(of: session) == .onFailure { return scheduleSuccessor(of: session, because: reason) }
-        logBook.note(.warning, "emulator '\(session.name)' is taken away: \(reason)")
-        session.whenTaken { [weak self] in
-            session.removeServer()
-            self?.sessions.removeAll { $0 === session }
+    /// The program that was to take its place is ended with the coordinator that had started it.
+    private func replacementInterrupted(_ session: EmulatorSession) {
+        logBook.note(.error, "emulator '\(session.name)' is not replaced: the coordinator was killed meanwhile")
+        // What it had taken is on a page that is not held any more: another process begins from the same state.
+        if session.state == .paused, session.holdings.server?.relay != nil { return session.process?.signal(SIGKILL) ?? () }
+        session.request(.resume) { [weak session] refusal in
+            guard let session, !session.hasExited else { return }
+            if refusal != nil { session.process?.signal(SIGKILL) } else if session.state == .paused { session.state = .serving }
         }
+    }
+
+    private func startInterrupted(_ session: EmulatorSession) {
+        if session.isSuccessor { return goOnWithout(session, because: "its start was interrupted") }
+        logBook.note(.warning, "emulator '\(session.name)' is taken away: its start was interrupted")
+        session.detach { [weak self] _ in self?.sessions.removeAll { $0 === session } }
     }
 }
 
@@ -131,23 +160,18 @@ extension GuestContext {
             try adopting.adoptServer(id)
             reserved.append(id)
         }
-        for id in kept.emulators.compactMap({ $0.server.flatMap { ServerID($0) } }) { try adopting.adoptServer(id) }
+        for id in kept.holdings.compactMap({ $0.server.flatMap { ServerID($0) } }) { try adopting.adoptServer(id) }
     }
 
-    func adopt(_ known: KeptHoldings) throws(SystemError) {
-        let regions = known.regions.map {
-            Holdings.Region(
-                label: $0.label,
-                host: HostRegion(
-                    number: $0.number, length: $0.length, gfn: $0.gfn.map { GFN($0) }, home: $0.home.map { GFN($0) }, hasDoorbell: $0.hasDoorbell))
-        }
-        for region in regions { (host as? any AdoptingHost)?.adoptRegion(region.host) }
-        let holdings = holdings(of: known.name)
-        // Also when the state cannot be had: the memory is the guest's.
-        holdings.adopt(state: nil, regions: regions, restarts: known.restarts)
-        guard let length = known.state else { return }
-        let state = try StateMemory(adopting: try recorder.take(KeptName.state(known.name)), length: length, isUsed: known.isUsed)
-        holdings.adopt(state: state, regions: regions, restarts: known.restarts)
+    func adoptHoldings(_ known: KeptHoldings) throws(SystemError) -> Holdings {
+        let prefix = KeptName.holdings(known.name)
+        let counters = try CounterMemory(adopting: try recorder.take(prefix + KeptPart.counters))
+        var state: StateMemory?
+        if let length = known.state { state = try StateMemory(adopting: try recorder.take(prefix + KeptPart.state), length: length, isUsed: known.isUsed) }
+        let holdings = Holdings(adopting: known, counters: counters, state: state)
+        for region in holdings.regions { (host as? any AdoptingHost)?.adoptRegion(region.host) }
+        keep(holdings, known.name)
+        return holdings
     }
 }
 

@@ -25,7 +25,7 @@ extension Coordinator {
             guestName: settings.guestName, specification: specification, restrictedTo: settings.restrictedTo.map { Checkpoint.Account(uid: $0.uid, gid: $0.gid) },
             dirtyLogging: context.dirtyLogging, ownServer: context.own?.rawValue, servesOwnPorts: context.servesOwnPorts,
             reserved: context.reserved.map(\.rawValue), claims: context.registry.entries.map { KeptClaim($0) }, nextClaim: context.registry.nextNumber,
-            emulators: sessions.map(\.kept), holdings: context.allHoldings.map { $0.holdings.kept($0.name) }, unplug: context.unplug.kept,
+            emulators: sessions.map { $0.kept(isBeingReplaced: replacements[$0.name] != nil) }, holdings: context.allHoldings.map { $0.holdings.kept($0.name) }, unplug: context.unplug.kept,
             surface: context.surfaces.kept, vnc: context.vnc?.kept, owner: ownerRecord?())
     }
 }
@@ -33,13 +33,14 @@ extension Coordinator {
 extension Holdings {
     func kept(_ name: String) -> KeptHoldings {
         KeptHoldings(
-            name: name, state: state?.length, isUsed: state?.isUsed ?? false,
+            name: name, server: server?.id.rawValue, isOpen: server?.isOpen ?? false, isClosed: server?.isClosed ?? false,
+            hasRelay: server?.relay != nil, state: state?.length, isUsed: state?.isUsed ?? false, stateVersion: stateVersion,
             regions: regions.map {
                 KeptHoldings.Region(
                     label: $0.label, number: $0.host.number, length: $0.host.length, gfn: $0.host.gfn?.rawValue, home: $0.host.home?.rawValue,
                     hasDoorbell: $0.host.hasDoorbell)
             },
-            restarts: restarts)
+            restarts: restarts, replacements: replacements)
     }
 }
 

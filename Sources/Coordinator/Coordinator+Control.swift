@@ -11,6 +11,7 @@ extension Coordinator {
         case .logs(let lines): reply(.lines(logBook.last(lines)))
         case .attach(let emulator): attach(emulator, reply)
         case .detach(let name): detach(name, reply)
+        case .replace(let name, let change): replace(name, with: change, reply)
         case .surface: subscribe(peer, reply)
         case .unplug(let classes, let dryRun): unplug(classes, dryRun: dryRun, reply)
         case .displayMode(let width, let height):
@@ -107,6 +108,7 @@ extension Coordinator {
             return reply(.failed("this guest has no emulator '\(name.prefix(40))'; it has: \(names.isEmpty ? "none" : names)"))
         }
         session.cancelStart()
+        replacements[name]?.cancel()
         session.detach { [weak self] reason in
             guard let self else { return }
             self.sessions.removeAll { $0 === session }

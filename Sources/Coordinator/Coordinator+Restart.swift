@@ -3,13 +3,34 @@ import Host
 import Platform
 import Specification
 
-/// What follows the death of a process: another one in its place, on the same server, with the same state and the same memory.
+/// What follows the death of a process: another one in its place, on the same server, with the same claims, state and memory. The server stays
+/// enabled meanwhile, and the guest's accesses wait in it.
 extension Coordinator {
     /// A process that served has ended, and nobody had told it to.
-    func died(_ session: EmulatorSession, _ exit: ChildProcess.Exit) {
+    /// - Returns: whether another is to take its place.
+    @discardableResult
+    func died(_ session: EmulatorSession, _ exit: ChildProcess.Exit) -> Bool {
+        if let replacement = replacements[session.name], replacement.old === session {
+            // What comes of it is told when the other one has ended.
+            replacement.oldEnded()
+            return true
+        }
         // One that exits in order meant to.
-        guard policy(of: session) == .onFailure, exit != .status(0) else { return }
+        guard policy(of: session) == .onFailure, exit != .status(0) else {
+            guard session.holdings.server != nil else { return false }
+            leave(session)
+            logBook.note(.warning, "emulator '\(session.name)' is not started again: its accesses read all-ones from now on")
+            return false
+        }
+        session.holdings.server?.noteUnserved(budget: session.specification.successorWithinMilliseconds)
         scheduleSuccessor(of: session, because: "\(exit)")
+        return true
+    }
+
+    /// Nobody is to come after it.
+    private func leave(_ session: EmulatorSession) {
+        session.holdings.server?.close()
+        session.lower(session.lines)
     }
 
     func policy(of session: EmulatorSession) -> RestartPolicy {
@@ -19,17 +40,20 @@ extension Coordinator {
 
     /// - Parameter reason: how it ended, as in "was killed by signal 9".
     func scheduleSuccessor(of session: EmulatorSession, because reason: String) {
-        guard !isClosing, !context.dying, !session.isLeaving, sessions.contains(where: { $0 === session }) else { return }
-        guard let delay = session.holdings.backoff.next(now: EventLoop.now()) else {
+        guard !isClosing, !context.dying, !session.isLeaving, sessions.contains(where: { $0 === session }) else {
+            return leave(session)
+        }
+        guard let delay = session.holdings.backoff.next(now: EventLoop.now(), for: session.specification) else {
             session.fate = "parked: \(reason)"
+            leave(session)
             return logBook.note(
                 .error,
-                "emulator '\(session.name)' is parked: it died more than \(RestartBackoff.most) times within a minute, and is not started again; "
+                "emulator '\(session.name)' is parked: it died more than \(session.specification.restartLimit) times within a minute, and is not started again; "
                     + "'demux attach' puts another in its place")
         }
         session.fate = "restarting: \(reason)"
         let milliseconds = delay.clampedNanoseconds / 1_000_000
-        logBook.note(.warning, "emulator '\(session.name)' is started again in \(milliseconds) ms")
+        logBook.note(.warning, "emulator '\(session.name)' is started again " + (milliseconds == 0 ? "at once" : "in \(milliseconds) ms"))
         session.restartTimer = loop.after(delay) { [weak self, weak session] in
             guard let self, let session else { return }
             session.restartTimer = nil
@@ -41,28 +65,27 @@ extension Coordinator {
     /// any other death.
     /// - Parameter done: called once, with nil when it serves or with the reason why not.
     func succeed(_ dead: EmulatorSession, as emulator: EmulatorSpecification, _ done: @escaping (String?) -> Void) {
-        dead.handOver { [weak self] server in
-            guard let self else { return }
-            guard !self.isClosing, !self.context.dying, !dead.isLeaving, let index = self.sessions.firstIndex(where: { $0 === dead }) else {
-                // Whoever takes it away finds the server where it was.
-                dead.server = server
-                return done("emulator '\(dead.name)' is being taken away")
+        guard !isClosing, !context.dying, !dead.isLeaving, let index = sessions.firstIndex(where: { $0 === dead }) else {
+            return done("emulator '\(dead.name)' is being taken away")
+        }
+        do {
+            let successor = try EmulatorSession(emulator, context: context, isSuccessor: true) { [weak self] reason in
+                guard let self else { return }
+                // Never from inside the session that tells.
+                self.loop.soon { self.successorStarted(emulator.name, reason, done) }
             }
-            do {
-                let successor = try EmulatorSession(emulator, context: self.context, succeeding: server) { [weak self] reason in
-                    guard let self else { return }
-                    // Never from inside the session that tells.
-                    self.loop.soon { self.successorStarted(emulator.name, reason, done) }
-                }
-                successor.died = { [weak self] in self?.died($0, $1) }
-                self.sessions[index] = successor
-            } catch {
-                dead.server = server
-                dead.fate = nil
-                self.logBook.note(.error, "emulator '\(dead.name)': \(error)")
-                if self.policy(of: dead) == .onFailure { self.scheduleSuccessor(of: dead, because: "\(error)") }
-                done("emulator '\(dead.name)': \(error)")
-            }
+            dead.putDown()
+            successor.lines = dead.lines
+            dead.lines = []
+            // Without state it begins anew, and asserts none.
+            if dead.holdings.state == nil { successor.lower(successor.lines) }
+            successor.died = { [weak self] in self?.died($0, $1) ?? false }
+            sessions[index] = successor
+        } catch {
+            dead.fate = nil
+            logBook.note(.error, "emulator '\(dead.name)': \(error)")
+            goOnWithout(dead, because: "\(error)")
+            done("emulator '\(dead.name)': \(error)")
         }
     }
 
@@ -73,10 +96,21 @@ extension Coordinator {
             logBook.note(.info, "emulator '\(name)' is back (restart \(session.holdings.restarts))")
             return done(nil)
         }
-        session.end(limit: .seconds(1)) { [weak self] in
+        let finish = { [weak self] in
             guard let self else { return done(reason) }
-            if self.policy(of: session) == .onFailure { self.scheduleSuccessor(of: session, because: "did not start: \(reason)") }
+            self.goOnWithout(session, because: "did not start: \(reason)")
             done(reason)
         }
+        // One that was told to start has the server's pages, and the guest waits for it.
+        if session.isStarting { session.kill(finish) } else { session.end(limit: .seconds(1), finish) }
+    }
+
+    /// A successor has not got to serve, and has ended.
+    func goOnWithout(_ session: EmulatorSession, because reason: String) {
+        guard policy(of: session) == .onFailure else {
+            return leave(session)
+        }
+        session.holdings.server?.noteUnserved(budget: session.specification.successorWithinMilliseconds)
+        scheduleSuccessor(of: session, because: reason)
     }
 }

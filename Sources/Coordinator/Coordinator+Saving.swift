@@ -92,6 +92,6 @@ extension Coordinator {
                 .invalid, asked: "\(asked) of emulator '\(LogBook.escaped(String(name.prefix(40))))'",
                 message: "the specification (\(specification.source)) has none of that name; restore the guest with the one that it was saved with")
         }
-        return context.holdings(of: name)
+        do { return try context.holdings(of: name) } catch { throw Refusal(.exhausted, asked: asked, message: "\(error)") }
     }
 }

@@ -36,6 +36,8 @@ public final class Coordinator {
     public let logBook: LogBook
     let context: GuestContext
     var sessions: [EmulatorSession] = [] { didSet { context.recorder.changed() } }
+    /// Programs that are about to take others' places, by the emulators' names.
+    var replacements: [String: Replacement] = [:] { didSet { context.recorder.changed() } }
     private var control: ControlServer?
     /// `shutDown` has begun: nobody is started any more.
     private(set) var isClosing = false
@@ -127,7 +129,7 @@ public final class Coordinator {
     func start(_ emulator: EmulatorSpecification, _ started: @escaping (String?) -> Void) {
         do {
             let session = try EmulatorSession(emulator, context: context, started: started)
-            session.died = { [weak self] in self?.died($0, $1) }
+            session.died = { [weak self] in self?.died($0, $1) ?? false }
             sessions.append(session)
         } catch {
             logBook.note(.error, "emulator '\(emulator.name)': \(error)")
@@ -147,7 +149,7 @@ public final class Coordinator {
         control = try controlServer(listener)
         guard let keeper = context.recorder.keeper else { return }
         let desk = try UnixSocket.listen(.messages, path: settings.directory + "/" + KeeperNames.socketFile)
-        keeper.keep(desk.raw, as: KeeperNames.listener)
+        keeper.keep([desk.raw], as: KeeperNames.listener)
     }
 
     private func controlServer(_ listener: consuming OwnedDescriptor) throws(SystemError) -> ControlServer {
@@ -209,7 +211,7 @@ public final class Coordinator {
         isClosing = true
         context.recorder.commit()
         control = nil
-        var waiting = sessions.count
+        var waiting = sessions.count + replacements.count
         let finish = { [self] in
             for session in sessions { session.removeServer() }
             sessions = []
@@ -219,18 +221,19 @@ public final class Coordinator {
             done()
         }
         guard waiting > 0 else { return finish() }
-        for session in sessions {
-            session.detach(limit: .seconds(2)) { _ in
-                waiting -= 1
-                if waiting == 0 { finish() }
-            }
+        func oneLess() {
+            waiting -= 1
+            if waiting == 0 { finish() }
         }
+        for replacement in replacements.values { replacement.cancel(oneLess) }
+        for session in sessions { session.detach(limit: .seconds(2)) { _ in oneLess() } }
     }
 
     /// The domain is dying: lets go of every mapping and server at once, because what stays mapped keeps a zombie, and ends
     /// the emulators. `shutDown` still has to follow.
     public func guestIsGone() {
         context.dying = true
+        for replacement in replacements.values { replacement.cancel() }
         for session in sessions { session.letGo() }
         context.releaseServers()
     }

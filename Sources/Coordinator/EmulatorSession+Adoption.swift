@@ -10,7 +10,7 @@ extension EmulatorSession {
     var isRepeating: Bool { repeated != nil }
 
     /// What a successor of this coordinator has to know of it.
-    var kept: KeptEmulator {
+    func kept(isBeingReplaced: Bool) -> KeptEmulator {
         let phase: KeptEmulator.Phase
         var reason: String?
         switch state {
@@ -22,10 +22,11 @@ extension EmulatorSession {
         }
         return KeptEmulator(
             specification: specification, phase: phase, reason: reason, fate: fate, isLeaving: isLeaving, pid: process?.pid, prefix: prefix, mode: mode,
-            server: server?.rawValue, isSuccessor: isSuccessor, enabled: enabled, capabilities: capabilities.sorted(), unplugClasses: unplugClasses.ordered,
+            isSuccessor: isSuccessor, isBeingReplaced: isBeingReplaced, stateVersion: stateVersion, capabilities: capabilities.sorted(),
+            unplugClasses: unplugClasses.ordered,
             lines: everAsserted.map { KeptEmulator.Line(device: $0.device, pin: $0.pin, isa: $0.isa) }
                 .sorted { ($0.device, $0.pin, $0.isa ?? 0) < ($1.device, $1.pin, $1.isa ?? 0) },
-            populated: populated.runs.map { KeptEmulator.Run(first: $0.first.rawValue, pages: $0.pages) }, hasRelay: relay != nil, hasBounce: bounce != nil,
+            populated: populated.runs.map { KeptEmulator.Run(first: $0.first.rawValue, pages: $0.pages) }, hasBounce: bounce != nil,
             isAbsolute: context.input.isTaken(by: self) && context.input.emulatorIsAbsolute, reader: reader)
     }
 
@@ -33,27 +34,24 @@ extension EmulatorSession {
     convenience init(adopting kept: KeptEmulator, context: GuestContext) throws {
         let recorder = context.recorder
         let process = try Self.process(kept, recorder)
-        let descriptors = DescriptorBag()
+        let end = DescriptorBag()
         if process != nil {
-            descriptors.add(try recorder.take(kept.prefix + KeptPart.socket))
+            end.add(try recorder.take(kept.prefix + KeptPart.socket))
         } else {
             // Nobody is at the other end.
             let (ours, theirs) = try MessageSocket.pair()
             _ = close(theirs)
-            descriptors.add(OwnedDescriptor(adopting: ours))
+            end.add(OwnedDescriptor(adopting: ours))
         }
-        descriptors.add(try recorder.take(kept.prefix + KeptPart.counters))
-        let server = kept.server.flatMap { ServerID($0) }
         try self.init(
-            kept.specification, context: context, succeeding: server, process: process, descriptors: descriptors, prefix: kept.prefix, started: nil)
+            kept.specification, context: context, isSuccessor: kept.isSuccessor, process: process, socket: end, prefix: kept.prefix, started: nil)
         mode = kept.mode
+        stateVersion = kept.stateVersion
         capabilities = Set(kept.capabilities)
         unplugClasses = Set(kept.unplugClasses)
-        everAsserted = Set(kept.lines.map { Line(device: $0.device, pin: $0.pin, isa: $0.isa) })
         // Perhaps asserted: lowering one that is not does nothing.
-        lines = everAsserted
+        lines = Set(kept.lines.map { Line(device: $0.device, pin: $0.pin, isa: $0.isa) })
         populated = PopulatedMemory(adopting: kept.populated.map { (GFN($0.first), $0.pages) })
-        enabled = kept.enabled
         isLeaving = kept.isLeaving
         fate = kept.fate
         switch kept.phase {
@@ -79,18 +77,6 @@ extension EmulatorSession {
         return ChildProcess(adopting: handle, pid: pid, program: kept.specification.program, ask: { [weak recorder] in recorder?.keeper?.exit(of: $0) })
     }
 
-    /// Its server's claims, as Xen may not have got the last of them before the predecessor was killed; and its relay.
-    func adoptServer(_ kept: KeptEmulator) throws {
-        guard let server else { return }
-        for entry in context.registry.claims(of: owner) {
-            try context.host.mapAgain(entry.range, to: server)
-        }
-        guard kept.hasRelay, process != nil else { return }
-        let relay = try Relay(adopting: kept.prefix, name: name, context: context, server: server)
-        self.relay = relay
-        if enabled { try relay.start(adopting: true) }
-    }
-
     /// Hears what waits in its socket, and has it ask again what the predecessor had read and not answered.
     func goOn(_ kept: KeptEmulator, _ surface: KeptSurface) {
         guard state == .serving || state == .paused else { return }
@@ -107,8 +93,13 @@ extension EmulatorSession {
         guard isRepeating else { return nil }
         return context.registry.claims(of: owner).first { $0.range == range }?.number
     }
-}
 
-extension IORange {
-    var pciFunction: PCIAddress? { if case .pci(let address) = self { address } else { nil } }
+    /// The same for a PCI function.
+    func assignAgain(label: String) -> (PCIAddress, Int)? {
+        guard isRepeating else { return nil }
+        for entry in context.registry.claims(of: owner) where entry.label == label {
+            if case .pci(let address) = entry.range { return (address, entry.number) }
+        }
+        return nil
+    }
 }

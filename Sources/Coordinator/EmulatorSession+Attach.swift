@@ -10,18 +10,39 @@ extension EmulatorSession {
         guard hello.versions.contains(1) else {
             throw Refusal(.unsupported, asked: "protocol versions \(hello.versions.prefix(8))", message: "this coordinator speaks version 1")
         }
+        guard waitingHello == nil else { throw Refusal(.order, asked: "hello", message: "it was said before, and is answered when its predecessor is quiet") }
         try chooseMode(hello)
         capabilities = Set(hello.capabilities.prefix(32))
+        stateVersion = hello.stateVersion ?? 1
         unplugClasses = mode == .exporter ? [] : Set(hello.unplug ?? [])
+        try holdings.checkState(hello)
         if mode != .exporter, capabilities.contains("surface") { try context.surfaces.claim(self) }
+        guard let greeted else { return try attach(hello, re: re) }
+        self.greeted = nil
+        waitingHello = (hello, re)
+        greeted()
+    }
+
+    /// Answers the `hello` that waits.
+    func attachNow() {
+        guard let (hello, re) = waitingHello else { return }
+        waitingHello = nil
+        do {
+            try attach(hello, re: re)
+        } catch {
+            send(.error(error), re: re)
+            failStart("\(error)")
+        }
+    }
+
+    private func attach(_ hello: Hello, re: UInt32?) throws(Refusal) {
         do {
             let bag = DescriptorBag()
-            bag.add(try counterMemory.descriptor.duplicate())
+            bag.add(try holdings.counters.duplicate())
             var attach = mode == .exporter ? try exporterAttachment(bag) : try serverAttachment(bag)
-            if let length = hello.state, length != 0 {
-                attach.state = try holdings.grantState(length: length, to: bag)
-                if let state = holdings.state { context.recorder.keep(state.descriptor, as: KeptName.state(name)) }
-            }
+            if let length = hello.state, length != 0 { attach.state = try holdings.grantState(length: length, version: stateVersion, to: bag) }
+            if let state = holdings.state { context.recorder.keep(state.descriptor, as: KeptName.holdings(name) + KeptPart.state) }
+            if isSuccessor { inherited = Set(context.registry.claims(of: owner).map(\.number)) }
             state = .greeted
             send(.attach(attach), re: re, descriptors: bag)
         } catch let refusal as Refusal {
@@ -49,31 +70,37 @@ extension EmulatorSession {
         }
     }
 
+    /// Whether it serves the host's own pages; an isolated emulator that cannot follow pointers into guest memory gets single accesses from
+    /// a relay.
+    var servesHostPages: Bool { mode == .direct || context.host is any IsolatingHost && capabilities.contains("data-pointer") }
+
     /// A server, and for an isolated emulator the pages of it.
     private func serverAttachment(_ bag: DescriptorBag) throws -> Attach {
-        if isSuccessor, let server { context.vacate(server, of: owner) }
-        let server = try self.server ?? context.takeServer()
-        self.server = server
+        let server: KeptServer
+        if let kept = holdings.server {
+            server = kept
+        } else {
+            server = KeptServer(try context.takeServer(), name: name, context: context)
+            holdings.server = server
+        }
         var ring = true
         var vcpus = context.vcpuCount
-        if mode == .isolated {
-            // An emulator that cannot follow pointers into guest memory gets single accesses from a relay.
-            if let host = context.host as? any IsolatingHost, capabilities.contains("data-pointer") {
-                let pages = try host.attachmentDescriptors(of: server)
+        if servesHostPages {
+            server.useHostPages()
+            if mode == .isolated, let host = context.host as? any IsolatingHost {
+                let pages = try host.attachmentDescriptors(of: server.id)
                 while let descriptor = pages.take() { bag.add(descriptor) }
-            } else {
-                let relay = try Relay(name: name, context: context, channel: try context.host.openChannel(server))
-                relay.keepDescriptors(context.recorder, prefix)
-                self.relay = relay
-                let pages = try relay.attachmentDescriptors()
-                while let descriptor = pages.take() { bag.add(descriptor) }
-                ring = false
-                vcpus = relay.slotCount
             }
+        } else {
+            let relay = try server.useRelay()
+            let pages = try relay.attachmentDescriptors()
+            while let descriptor = pages.take() { bag.add(descriptor) }
+            ring = false
+            vcpus = relay.slotCount
         }
         let restricted = context.restrictedTo
         return Attach(
-            mode: mode, domain: context.host.domain, server: server, vcpus: vcpus, ring: ring, name: name,
+            mode: mode, domain: context.host.domain, server: server.id, vcpus: vcpus, ring: ring, name: name,
             options: specification.options, uid: specification.uid ?? restricted?.uid, gid: specification.gid ?? restricted?.gid)
     }
 }

@@ -15,14 +15,11 @@ extension EmulatorSession {
         let wasServing = state == .serving || state == .paused
         let wasQuitting = state == .quitting
         state = .ended("\(exit)")
-        lower(lines)
         leaveScreen()
-        // In whatever state it died: from `ready` on the guest's accesses came here.
-        if !wasQuitting { releaseWaiters() }
         if started != nil {
             failStart("it \(exit) before it was ready" + (lastWords.map { ": \($0)" } ?? ""))
         } else if wasServing {
-            context.logBook.note(.error, "emulator '\(name)' \(exit)" + (mode == .exporter ? "" : "; its accesses now read all-ones"))
+            context.logBook.note(.error, "emulator '\(name)' \(exit)")
         } else if wasQuitting {
             context.logBook.note(.info, "emulator '\(name)' \(exit)")
         }
@@ -35,46 +32,23 @@ extension EmulatorSession {
         let tell = ended
         ended = nil
         tell?(self)
-        if wasServing { mourn?(self, exit) }
-    }
-
-    /// What a dead emulator left: its server is disabled, and every access that waits in it is answered with all-ones, so
-    /// that no vCPU is blocked for ever (../Protocols: death of an emulator).
-    func releaseWaiters() {
-        guard let server, enabled, !context.dying else { return }
-        do {
-            try context.host.setServer(server, enabled: false)
-            if let relay {
-                relay.abandon()
-            } else if drained == nil {
-                let channel = try context.host.openChannel(server)
-                drained = channel
-                try Drain.answerAll(channel)
-            }
-        } catch {
-            context.logBook.note(.error, "emulator '\(name)': \(error)")
-        }
-    }
-
-    /// Calls `done` when every vCPU has taken its answer: a server that goes earlier takes the answer with it, and the vCPU stays
-    /// blocked. At most a second: a paused vCPU takes nothing.
-    func whenTaken(patience: Int = 1000, _ done: @escaping () -> Void) {
-        let channel = relay?.source ?? drained
-        guard let channel, !context.dying, server != nil, patience > 0,
-            (0..<channel.vcpuCount).contains(where: { channel.slots.state($0) != IORequest.State.none })
-        else { return done() }
-        context.loop.after(.milliseconds(1)) { self.whenTaken(patience: patience - 1, done) }
+        // A successor asserts no line anew: what the device asserts is its state.
+        let stays = wasServing && mourn?(self, exit) == true
+        if !stays && !isSuccessor || wasQuitting { lower(lines) }
+        // In whatever state it died: from `start` on the guest's accesses came here. A successor's end is its starter's to deal with.
+        if !wasQuitting && !wasServing && !isSuccessor { holdings.server?.close() }
     }
 
     /// Takes it away in the safe order: disable, let it (or us) answer what waits, quit, wait until the answers are taken, destroy.
     func detach(limit: Duration = .seconds(5), _ done: @escaping (String?) -> Void) {
-        if let server, enabled, !context.dying { try? context.host.setServer(server, enabled: false) }
+        holdings.server?.disable()
         quit(limit: limit) { [self] in
-            releaseWaiters()
-            whenTaken { [self] in
+            holdings.server?.close()
+            let removed = { [self] in
                 removeServer()
                 done(nil)
             }
+            if let server = holdings.server { server.whenTaken(removed) } else { removed() }
         }
     }
 
@@ -109,6 +83,27 @@ extension EmulatorSession {
         }
     }
 
+    /// Ends the process at once: it is in the guest's way.
+    func kill(_ done: @escaping () -> Void) {
+        cancelDeadline()
+        started = nil
+        if case .ended = state { return done() }
+        state = .quitting
+        let previous = ended
+        ended = { session in
+            previous?(session)
+            done()
+        }
+        process?.signal(SIGKILL)
+    }
+
+    /// Another process has taken its place, and has everything that was its own: only the process is left to be ended.
+    func retire() {
+        cancelRestart()
+        isLeaving = true
+        end(limit: .seconds(2)) { [self] in putDown() }
+    }
+
     func setDirtyLogging(_ on: Bool) {
         guard state == .serving else { return }
         request(.dirtyLogging(DirtyLogging(on: on))) { [weak self] refusal in
@@ -122,10 +117,8 @@ extension EmulatorSession {
         cancelRestart()
         context.registry.releaseAll(of: owner)
         putDown()
-        if let server, !context.dying {
-            do { try context.host.destroyServer(server) } catch { context.logBook.note(.warning, "emulator '\(name)': \(error)") }
-        }
-        server = nil
+        do { try holdings.server?.destroy() } catch { context.logBook.note(.warning, "emulator '\(name)': \(error)") }
+        holdings.server = nil
         if let trouble = holdings.releaseRegions(host: context.host, dying: context.dying) {
             context.logBook.note(.warning, "emulator '\(name)': \(trouble)")
         }
@@ -134,27 +127,12 @@ extension EmulatorSession {
         context.surfaces.displayRemoved(name)
     }
 
-    /// Lets go of the server's pages and of what this process had populated. On Xen nobody else can bind the server's event channels
-    /// before.
-    private func putDown() {
+    /// Lets go of what this process alone had. It has ended.
+    func putDown() {
         if !context.dying, let trouble = populated.removeAll(host: context.host) {
             context.logBook.note(.warning, "emulator '\(name)': \(trouble)")
         }
-        relay?.stop()
-        relay = nil
-        drained = nil
         bounce = nil
-    }
-
-    /// Gives the server, disabled and with its claims, to a successor, once every vCPU has taken its answer.
-    func handOver(_ done: @escaping (ServerID?) -> Void) {
-        releaseWaiters()
-        whenTaken { [self] in
-            putDown()
-            let server = server
-            self.server = nil
-            done(server)
-        }
     }
 
     func cancelRestart() {
@@ -165,11 +143,9 @@ extension EmulatorSession {
 
     /// Lets go of everything of the guest's at once (the domain is dying).
     func letGo() {
-        relay?.stop()
-        relay = nil
-        drained = nil
+        holdings.server?.letGo()
+        holdings.server = nil
         bounce = nil
-        server = nil
         cancelRestart()
         _ = holdings.releaseRegions(host: context.host, dying: true)
         process?.signal(SIGTERM)

@@ -75,9 +75,10 @@ extension EmulatorSession {
     }
 
     func getReady(re: UInt32?) throws(Refusal) {
-        if isRepeating, state != .spawned { return send(.ok(Reply()), re: re) }
+        if isRepeating { return send(.ok(Reply()), re: re) }
         guard state == .greeted else { throw Refusal(.order, asked: "ready", message: "it was said before") }
         state = .ready
+        dropInherited()
         send(.ok(Reply()), re: re)
         begin()
     }
@@ -101,74 +102,6 @@ extension EmulatorSession {
                 }
             throw Refusal(code, asked: asked, message: "\(error)")
         }
-    }
-
-    // MARK: claims
-
-    /// The host keeps 256 separate ranges of each of three kinds, but any number that touch.
-    static let mostClaims = 768
-
-    func claim(_ claim: Claim) throws(Refusal) -> Int {
-        guard let range = claim.range else {
-            throw Refusal(
-                .invalid, asked: "\(claim.space.rawValue) \(Hex.string(claim.first.value))-\(Hex.string(claim.last.value))",
-                message: "the range is empty or does not fit its space")
-        }
-        return try take(range, label: claim.label)
-    }
-
-    func take(_ range: IORange, label: String) throws(Refusal) -> Int {
-        guard let server, !context.dying else { throw Refusal(.order, asked: "\(range)", message: "the guest is going away") }
-        guard context.registry.claims(of: owner).count < Self.mostClaims else {
-            throw Refusal(.exhausted, asked: "\(range)", message: "an emulator can have \(Self.mostClaims) claims; claim fewer, longer ranges")
-        }
-        let safeLabel = LogBook.escaped(String(label.unicodeScalars.prefix(64)))
-        if let known = claimAgain(range) { return known }
-        let number = try context.registry.claim(range, owner: owner, label: safeLabel, interposing: interposing)
-        // Xen cannot list what it routes: first it is written down.
-        context.recorder.commit()
-        do throws(Refusal) {
-            try asHost("\(range) (\(safeLabel))") { () throws(HostError) in try context.host.map(range, to: server) }
-        } catch {
-            _ = context.registry.release(number, owner: owner)
-            throw error
-        }
-        return number
-    }
-
-    func release(_ number: Int) throws(Refusal) {
-        guard let entry = context.registry.claims(of: owner).first(where: { $0.number == number }) else {
-            // Its predecessor may have carried it out and not lived to say so.
-            if isRepeating { return }
-            throw Refusal(.invalid, asked: "unclaim \(number)", message: "this emulator has no claim of that number")
-        }
-        if let server, !context.dying {
-            // First the host: it can refuse (it keeps 256 separate ranges), and what it still routes to us must not be given away.
-            try asHost("\(entry.range)") { () throws(HostError) in try context.host.unmap(entry.range, from: server) }
-        }
-        if case .pci(let function) = entry.range { lower(lines.filter { $0.device == function.device && $0.isa == nil }) }
-        _ = context.registry.release(number, owner: owner)
-    }
-
-    func assign(_ request: PCIRequest) throws(Refusal) -> (PCIAddress, Int) {
-        if isRepeating, let known = context.registry.claims(of: owner).first(where: { $0.label == request.label && $0.range.pciFunction != nil }),
-            let function = known.range.pciFunction
-        {
-            return (function, known.number)
-        }
-        let address: PCIAddress
-        if let wish = specification.pciSlot ?? request.slot {
-            guard let parsed = PCIAddress(parsing: wish), parsed.segment == 0, parsed.bus == 0 else {
-                throw Refusal(.invalid, asked: "PCI slot '\(wish.prefix(40))'", message: "it must be like \"00:05.0\", on bus 0 of segment 0")
-            }
-            address = parsed
-        } else {
-            guard let free = context.registry.freeDevice() else {
-                throw Refusal(.exhausted, asked: "a PCI slot", message: "devices 4 to 31 of bus 0 are all taken")
-            }
-            address = free
-        }
-        return (address, try take(.pci(address), label: request.label))
     }
 
     // MARK: interrupts
@@ -206,7 +139,5 @@ extension EmulatorSession {
         }
     }
 
-    func note(_ line: Line, asserted: Bool) {
-        if !asserted { lines.remove(line) } else if lines.insert(line).inserted, !everAsserted.contains(line) { everAsserted.insert(line) }
-    }
+    func note(_ line: Line, asserted: Bool) { if asserted { lines.insert(line) } else { lines.remove(line) } }
 }

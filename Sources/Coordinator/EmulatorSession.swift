@@ -31,12 +31,26 @@ final class EmulatorSession {
     let holdings: Holdings
     var state: State = .spawned { didSet { context.recorder.changed() } }
     var mode: AttachMode
-    /// Its server: a predecessor's, which keeps the precedence, or one of its own from `hello` on.
-    var server: ServerID? { didSet { context.recorder.changed() } }
-    /// Whether the server comes from a predecessor whose claims still stand.
+    /// Whether it takes a predecessor's place, with its server, which stays enabled, and its claims.
     let isSuccessor: Bool
+    /// Claims that a predecessor made and this one has not made again yet, by their numbers.
+    var inherited: Set<Int> = []
+    /// What it changed of a predecessor's claims before it served.
+    var changes = ClaimChanges()
     /// What it said in hello that it can do.
     var capabilities: Set<String> = []
+    /// The version of what it writes into its state.
+    var stateVersion = 1
+    /// Called in place of the answer to `hello`, which is given by `attach()` then.
+    var greeted: (() -> Void)?
+    /// A `hello` that waits for its answer.
+    var waitingHello: (hello: Hello, re: UInt32?)?
+    /// It was told to start.
+    private(set) var isStarting = false
+    /// And said no.
+    private(set) var hasRefusedStart = false
+    /// It has ended by itself with a status of its own.
+    var hasGivenUp: Bool { if case .status? = process?.poll(), hasExited { true } else { false } }
     /// What it said in hello that its devices are to the unplug protocol.
     var unplugClasses: Set<UnplugClass> = []
     /// What it was told to leave out before its start.
@@ -47,9 +61,6 @@ final class EmulatorSession {
     /// Requests that came since this coordinator took it over, until it has asked everything again that nobody answered.
     var repeated: Set<UInt32>?
     private let socket: MessageSocket
-    let counterMemory: SharedMemory
-    private let counterMapping: Mapping
-    var relay: Relay? { didSet { context.recorder.changed() } }
     private var deadline: EventLoop.Timer?
     var nextRequest: UInt32 = 1
     var pending: [UInt32: (Result<Reply, Refusal>) -> Void] = [:]
@@ -62,15 +73,15 @@ final class EmulatorSession {
         var pin: UInt8 = 0
         var isa: UInt8?
     }
-    var lines: Set<Line> = []
-    /// Lines that it has ever asserted: what a coordinator's successor lowers when it dies.
+    var lines: Set<Line> = [] { didSet { if !lines.isSubset(of: everAsserted) { everAsserted.formUnion(lines) } } }
+    /// Lines that it has ever asserted: a coordinator's successor cannot know which of them it asserts at the moment.
     var everAsserted: Set<Line> = [] { didSet { context.recorder.changed() } }
     /// Called once when it serves, or once with the reason when it cannot.
     var started: ((String?) -> Void)?
     /// Called when its process has ended.
     var ended: ((EmulatorSession) -> Void)?
-    /// Called when it ended although nobody had asked for it, after it had served.
-    var died: ((EmulatorSession, ChildProcess.Exit) -> Void)?
+    /// Called when it ended although nobody had asked for it, after it had served. Says whether another process is to take its place.
+    var died: ((EmulatorSession, ChildProcess.Exit) -> Bool)?
     /// What becomes of it after its death, for people: "restarting: …", "parked: …".
     var fate: String? { didSet { context.recorder.changed() } }
     /// It was told to end: nobody takes its place.
@@ -80,29 +91,24 @@ final class EmulatorSession {
     var socketOpen = true
     /// Called once when the socket takes more.
     private var whenWritable: (() -> Void)?
-    /// Whether its server was ever enabled: then a vCPU may wait in it.
-    var enabled = false { didSet { context.recorder.changed() } }
     /// Its process has ended; only its last words are listened to.
     var hasExited = false
-    /// The server's slots, once it was drained.
-    var drained: (any SharedChannel)?
     /// The scan-out's reader that it is, when it is an exporter.
     var reader: Int? { didSet { context.recorder.changed() } }
 
     var name: String { specification.name }
     var owner: ClaimRegistry.Owner { .emulator(name) }
-    var counters: CounterPage { CounterPage(page: counterMapping.base) }
+    /// Its server: a predecessor's, which keeps the precedence, or one of its own from `hello` on.
+    var server: ServerID? { holdings.server?.id }
 
     /// Starts the program; `started` is called with nil once it serves, or with the reason why it does not.
-    /// - Parameter server: the one that a predecessor served.
+    /// - Parameter isSuccessor: whether a predecessor served, or was to.
     convenience init(
-        _ specification: EmulatorSpecification, context: GuestContext, succeeding server: ServerID? = nil, started: @escaping (String?) -> Void
+        _ specification: EmulatorSpecification, context: GuestContext, isSuccessor: Bool = false, started: @escaping (String?) -> Void
     ) throws(SystemError) {
-        let descriptors = DescriptorBag()
+        let end = DescriptorBag()
         let (ours, theirs) = try MessageSocket.pair()
-        descriptors.add(OwnedDescriptor(adopting: ours))
-        let counters = try SharedMemory(name: "demux-counters-\(specification.name)", length: CounterPage.length)
-        descriptors.add(try counters.descriptor.duplicate())
+        end.add(OwnedDescriptor(adopting: ours))
         let childEnd = OwnedDescriptor(adopting: theirs)
         var environment = ChildProcess.currentEnvironment()
         environment["DEMUX_SOCKET"] = "3"
@@ -111,40 +117,36 @@ final class EmulatorSession {
             inherited: [ChildProcess.Inherited(ours: childEnd.raw, theirs: 3)])
         do {
             try self.init(
-                specification, context: context, succeeding: server, process: process, descriptors: descriptors,
-                prefix: KeptName.process(process.pid), started: started)
+                specification, context: context, isSuccessor: isSuccessor, process: process, socket: end, prefix: KeptName.process(process.pid),
+                started: started)
         } catch {
             // Nobody would ever hear of it again.
             process.signal(SIGKILL)
             throw error
         }
-        CounterPage(page: counterMapping.base).initialize()
-        keepDescriptors()
+        context.recorder.keep(process.descriptor, as: prefix + KeptPart.process)
+        context.recorder.keep(socket.descriptor.raw, as: prefix + KeptPart.socket)
+        context.recorder.changed()
         deadline = context.loop.after(.milliseconds(specification.readyWithinMilliseconds)) { [weak self] in self?.tooLate() }
     }
 
     /// A session of a process that runs, or (nil) of one that has ended.
-    /// - Parameter descriptors: our end of its socket, and its counters.
+    /// - Parameter end: our end of its socket.
     init(
-        _ specification: EmulatorSpecification, context: GuestContext, succeeding server: ServerID?, process: ChildProcess?,
-        descriptors: DescriptorBag, prefix: String, started: ((String?) -> Void)?
+        _ specification: EmulatorSpecification, context: GuestContext, isSuccessor: Bool, process: ChildProcess?, socket end: DescriptorBag,
+        prefix: String, started: ((String?) -> Void)?
     ) throws(SystemError) {
         self.specification = specification
         self.context = context
-        self.server = server
+        self.isSuccessor = isSuccessor
         self.process = process
         self.prefix = prefix
-        isSuccessor = server != nil
         mode = specification.mode == .exporter ? .exporter : .isolated
-        holdings = context.holdings(of: specification.name)
+        holdings = try context.holdings(of: specification.name)
         self.started = started
         interposing = specification.interpose.compactMap(RangeText.parse)
-        guard let ours = descriptors.take(), let counters = descriptors.take() else {
-            throw SystemError("begin with", "emulator '\(specification.name)'", reason: "its descriptors are missing")
-        }
+        guard let ours = end.take() else { throw SystemError("talk to", "emulator '\(specification.name)'", reason: "it has no socket") }
         socket = MessageSocket(adopting: ours)
-        counterMemory = try SharedMemory(adopting: counters, length: CounterPage.length, what: "the counters of \(specification.name)")
-        counterMapping = try counterMemory.map(what: "the counters of \(specification.name)")
         try socket.descriptor.setNonBlocking(true)
         guard let process else { return }
         do {
@@ -158,15 +160,6 @@ final class EmulatorSession {
             context.loop.forget(process.exitDescriptor)
             throw error
         }
-    }
-
-    /// Gives the keeper what a successor needs to go on with this process.
-    private func keepDescriptors() {
-        let recorder = context.recorder
-        if let process { recorder.keep(process.descriptor, as: prefix + KeptPart.process) }
-        recorder.keep(socket.descriptor.raw, as: prefix + KeptPart.socket)
-        recorder.keep(counterMemory.descriptor.raw, as: prefix + KeptPart.counters)
-        recorder.changed()
     }
 
     deinit {
@@ -246,6 +239,7 @@ final class EmulatorSession {
             if case .log(let log) = packet.body { context.logBook.record(source: name, level: log.level.loggerLevel, text: log.message) }
             return
         }
+        // Asked of the coordinator before, and in the socket still; asked again because nobody had answered.
         if let id = packet.id, repeated?.insert(id).inserted == false { return }
         if let re = packet.re {
             let answer = pending.removeValue(forKey: re)
@@ -288,24 +282,26 @@ final class EmulatorSession {
         }
         context.unplug.settle(self)
         if mode != .exporter {
-            guard let server else { return failStart("it was never attached") }
+            guard let server = holdings.server else { return failStart("it was never attached") }
             do {
-                enabled = true
-                context.recorder.commit()
-                try context.host.setServer(server, enabled: true)
-                try relay?.start()
+                try server.open()
             } catch {
                 return failStart("\(error)")
             }
         }
+        isStarting = true
         request(.start) { [weak self] refusal in
             guard let self else { return }
-            if let refusal { return self.failStart("it refused to start: \(refusal)") }
+            if let refusal {
+                self.hasRefusedStart = !self.hasExited
+                return self.failStart("it refused to start: \(refusal)")
+            }
             guard let started = self.started else { return }
             self.started = nil
             self.cancelDeadline()
             self.state = .serving
-            self.holdings.noteServing()
+            self.holdings.server?.noteServing()
+            self.holdings.noteServing(version: self.stateVersion)
             let server = self.server.map { ", \($0)" } ?? ""
             self.context.logBook.note(
                 .info, "emulator '\(self.name)' serves (pid \(self.process?.pid ?? 0), \(self.mode.rawValue)\(server))")
@@ -377,14 +373,21 @@ final class EmulatorSession {
 
     /// For `demux status`.
     var status: EmulatorStatus {
-        let page = counters
+        let page = holdings.counters.page
         var values: [String: UInt64] = [:]
         for counter in Counter.allCases { values[counter.name] = page.read(counter) }
         return EmulatorStatus(
-            name: name, program: specification.program, pid: process?.pid ?? 0, state: fate ?? state.text, mode: mode.rawValue,
+            name: name, program: specification.program, pid: process?.pid ?? 0, state: stateText, mode: mode.rawValue,
             server: server?.rawValue,
             claims: context.registry.claims(of: owner).map { EmulatorStatus.ClaimStatus(range: "\($0.range)", label: $0.label) },
-            counters: values, restarts: holdings.restarts > 0 ? holdings.restarts : nil)
+            counters: values, restarts: holdings.restarts > 0 ? holdings.restarts : nil, parked: holdings.server.flatMap { $0.answered > 0 ? $0.answered : nil },
+            replacements: holdings.replacements > 0 ? holdings.replacements : nil)
+    }
+
+    private var stateText: String {
+        let text = fate ?? state.text
+        // While another one is on its way, too.
+        return holdings.server?.isParked == true && !text.hasPrefix("parked") && !isLeaving ? "parked: \(text)" : text
     }
 }
 

@@ -40,6 +40,8 @@ final class GuestContext {
     var own: ServerID?
     private var ownPorts: PortServer?
     private(set) var servesOwnPorts = false { didSet { recorder.changed() } }
+    /// QEMU's servers, once it is dead.
+    var strangers: [(id: ServerID, parked: ParkedServer)] = []
     /// The domain is going away: nothing is asked of the host any more.
     var dying = false
 
@@ -60,33 +62,31 @@ final class GuestContext {
         surfaces.recorder = recorder
     }
 
-    func holdings(of name: String) -> Holdings {
+    func holdings(of name: String) throws(SystemError) -> Holdings {
         if let known = kept[name] { return known }
-        let fresh = Holdings()
-        fresh.changed = { [recorder] in recorder.changed() }
-        kept[name] = fresh
+        let fresh = try Holdings(name: name)
+        recorder.keep(fresh.counters.descriptor, as: KeptName.holdings(name) + KeptPart.counters)
+        keep(fresh, name)
         return fresh
+    }
+
+    func keep(_ holdings: Holdings, _ name: String) {
+        holdings.changed = { [recorder] in recorder.changed() }
+        kept[name] = holdings
+        recorder.changed()
     }
 
     /// The emulator was taken out of the guest: one of the same name starts afresh.
     func forget(_ holdings: Holdings) {
         for (name, known) in kept where known === holdings {
             kept[name] = nil
-            recorder.drop(KeptName.state(name))
+            recorder.drop(KeptName.holdings(name))
         }
         recorder.changed()
     }
 
     /// Everything that is kept, in the order of the names.
     var allHoldings: [(name: String, holdings: Holdings)] { kept.sorted { $0.key < $1.key }.map { ($0.key, $0.value) } }
-
-    /// Takes an emulator's claims off a server, which its successor makes anew.
-    func vacate(_ server: ServerID, of owner: ClaimRegistry.Owner) {
-        for entry in registry.claims(of: owner) {
-            do { try host.unmap(entry.range, from: server) } catch { logBook.note(.warning, "\(owner): \(error)") }
-        }
-        registry.releaseAll(of: owner)
-    }
 
     /// Takes the high ids before QEMU comes: makes every server that is free, keeps one for the coordinator and `count` for
     /// emulators from the top, gives the rest back. Precedence is then a matter of ids, not of who started first.
@@ -139,6 +139,7 @@ final class GuestContext {
 
     /// Gives back what was reserved and never used, and the coordinator's own.
     func releaseServers() {
+        strangers = []
         if dying { ownPorts?.letGo() } else { ownPorts?.stop() }
         ownPorts = nil
         servesOwnPorts = false

@@ -3,8 +3,8 @@ import Glibc
 import Host
 import Platform
 
-/// What outlives an emulator's process: its state, its device memory, and how often it had to be started again. Kept by the
-/// emulator's name until it is detached.
+/// What outlives an emulator's process: its server, its state, its device memory, its counters, and how often it had to be started again.
+/// Kept by the emulator's name until it is detached.
 final class Holdings {
     /// Regions that one emulator may have.
     static let mostRegions = 4
@@ -24,23 +24,69 @@ final class Holdings {
         let gfn: GFN?
     }
 
+    /// From the first `hello` on; an exporter has none.
+    var server: KeptServer? { didSet { changed?() } }
+    /// Called when there is something that a coordinator's successor has to know.
+    var changed: (() -> Void)?
+    let counters: CounterMemory
     private(set) var state: StateMemory?
+    /// The version of what is in the state, as its emulator says in `hello`; nil: none, or it came with a saved guest.
+    private(set) var stateVersion: Int?
     private(set) var regions: [Region] = [] { didSet { changed?() } }
     var backoff = RestartBackoff()
     /// Successors that have served.
     var restarts = 0 { didSet { changed?() } }
-    /// Called when there is something that a coordinator's successor has to know.
-    var changed: (() -> Void)?
+    /// Programs that have taken another's place.
+    var replacements = 0 { didSet { changed?() } }
     private var presetState: [UInt8]?
+    /// Whether nobody has served since the state came with a saved guest.
+    private var isRestored = false
     private var presetRegions: [Preset] = []
+
+    init(name: String) throws(SystemError) { counters = try CounterMemory(name: name) }
+
+    /// Takes over what a predecessor of this coordinator kept, without the server.
+    init(adopting kept: KeptHoldings, counters: CounterMemory, state: StateMemory?) {
+        self.counters = counters
+        self.state = state
+        stateVersion = kept.stateVersion
+        restarts = kept.restarts
+        replacements = kept.replacements
+        regions = kept.regions.map {
+            Region(
+                label: $0.label,
+                host: HostRegion(
+                    number: $0.number, length: $0.length, gfn: $0.gfn.map { GFN($0) }, home: $0.home.map { GFN($0) }, hasDoorbell: $0.hasDoorbell))
+        }
+    }
 
     // MARK: state
 
+    /// Whether an emulator that says this can go on from the state that is there.
+    /// - Throws: Refusal when it knows neither its version nor its length.
+    func checkState(_ hello: Hello) throws(Refusal) {
+        guard let state, state.isUsed, let length = hello.state, length != 0 else { return }
+        let own = hello.stateVersion ?? 1
+        let asked = "a state of version \(own) and \(length) bytes"
+        if let stateVersion, stateVersion != own, hello.stateAccepts?.contains(stateVersion) != true {
+            throw Refusal(
+                .invalid, asked: asked,
+                message: "the state that is there has version \(stateVersion), which this program does not accept; use one that does, or detach the emulator first and begin anew")
+        }
+        if state.length != length {
+            throw Refusal(
+                .invalid, asked: asked,
+                message: "the state that is there has \(state.length) bytes; use a program with as many, or detach the emulator first and begin anew")
+        }
+    }
+
     /// The emulator's state of this length, made when there is none.
-    /// - Parameter bag: gets the descriptor to hand out.
+    /// - Parameters:
+    ///   - version: what its emulator writes.
+    ///   - bag: gets the descriptor to hand out.
     /// - Returns: what `attach` says of it.
     /// - Throws: Refusal when the length is out of bounds, is not that of the state to be restored, or there is no memory.
-    func grantState(length: Int, to bag: DescriptorBag) throws(Refusal) -> StateGrant {
+    func grantState(length: Int, version: Int, to bag: DescriptorBag) throws(Refusal) -> StateGrant {
         let asked = "a state of \(length) bytes"
         guard length > 0, length <= StateGrant.largest else {
             throw Refusal(.invalid, asked: asked, message: "it may have 1 to \(StateGrant.largest) bytes")
@@ -53,31 +99,36 @@ final class Holdings {
             let memory: StateMemory
             if let state, state.length == length { memory = state } else { memory = try StateMemory(length: length) }
             // A predecessor that never served has left nothing that is worth keeping.
-            if !memory.isUsed { memory.clear() }
+            if !memory.isUsed {
+                memory.clear()
+                stateVersion = version
+            }
             if let presetState {
                 memory.fill(presetState)
                 self.presetState = nil
+                // A saved guest does not say.
+                stateVersion = nil
+                isRestored = true
             }
             state = memory
             bag.add(try memory.duplicate())
-            return StateGrant(length: length, fresh: !memory.isUsed)
+            return StateGrant(length: length, fresh: !memory.isUsed, version: stateVersion, restored: isRestored ? true : nil)
         } catch {
             throw Refusal(.exhausted, asked: asked, message: "\(error)")
         }
     }
 
     /// The emulator serves: what it has in its state is the device's from now on.
-    func noteServing() {
+    /// - Parameter version: what it writes.
+    func noteServing(version: Int) {
         state?.isUsed = true
+        isRestored = false
+        if state != nil { stateVersion = version }
         changed?()
     }
 
-    /// Takes over what a predecessor kept.
-    func adopt(state memory: StateMemory?, regions known: [Region], restarts count: Int) {
-        state = memory
-        regions = known
-        restarts = count
-    }
+    /// What was in the state before somebody else was tried in an emulator's place.
+    func putBack(state bytes: [UInt8]) { state?.fill(bytes) }
 
     /// - Throws: Refusal when it is longer than any state.
     func preset(state bytes: [UInt8]) throws(Refusal) {
@@ -152,6 +203,29 @@ final class Holdings {
     }
 }
 
+/// The page in which an emulator counts.
+final class CounterMemory {
+    private let memory: SharedMemory
+    private let mapping: Mapping
+    var page: CounterPage { CounterPage(page: mapping.base) }
+
+    init(name: String) throws(SystemError) {
+        memory = try SharedMemory(name: "demux-counters-\(name)", length: CounterPage.length)
+        mapping = try memory.map(what: "the counters of \(name)")
+        page.initialize()
+    }
+
+    /// Takes over a predecessor's.
+    init(adopting descriptor: consuming OwnedDescriptor) throws(SystemError) {
+        memory = try SharedMemory(adopting: descriptor, length: CounterPage.length, what: "an emulator's counters")
+        mapping = try memory.map(what: "an emulator's counters")
+    }
+
+    var descriptor: CInt { memory.descriptor.raw }
+
+    func duplicate() throws(SystemError) -> OwnedDescriptor { try memory.descriptor.duplicate() }
+}
+
 /// The memory in which an emulator keeps its registers.
 final class StateMemory {
     private let memory: SharedMemory
@@ -160,6 +234,7 @@ final class StateMemory {
     var isUsed = false
 
     var length: Int { memory.length }
+
     var descriptor: CInt { memory.descriptor.raw }
 
     /// Takes over a predecessor's.

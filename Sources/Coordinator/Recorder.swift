@@ -22,7 +22,7 @@ final class Recorder {
     /// Begins with memory of its own.
     func begin(_ keeper: any DescriptorKeeper) throws(SystemError) {
         let fresh = try CheckpointMemory()
-        keeper.keep(fresh.descriptor, as: KeptName.checkpoint)
+        keeper.keep([fresh.descriptor], as: KeptName.checkpoint)
         memory = fresh
         self.keeper = keeper
     }
@@ -57,14 +57,17 @@ final class Recorder {
         last = bytes
     }
 
-    func keep(_ descriptor: CInt, as name: String) { keeper?.keep(descriptor, as: name) }
+    func keep(_ descriptors: CInt..., as name: String) { keeper?.keep(descriptors, as: name) }
 
     func drop(_ name: String) { keeper?.drop(name) }
+
+    /// All that a predecessor left under one name, in the order in which it gave them; nil: nothing.
+    func takeAll(_ name: String) -> DescriptorBag? { keeper?.take(name) }
 
     /// What a predecessor left.
     /// - Throws: SystemError when it left nothing under that name.
     func take(_ name: String) throws(SystemError) -> OwnedDescriptor {
-        guard let found = keeper?.take(name) else {
+        guard let found = takeAll(name)?.take() else {
             throw SystemError("take over", "'\(name)'", reason: "the keeper does not hold it", remedy: "this must not happen: report it")
         }
         return found

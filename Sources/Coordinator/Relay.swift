@@ -2,7 +2,8 @@ import Host
 import Platform
 
 /// Stands between the host's channel and an isolated emulator: takes the host's requests, hands each on as single accesses on
-/// pages of its own, and answers the host when the emulator has.
+/// pages of its own, and answers the host when the emulator has. It outlives the emulator's processes: each successor gets a page of its own,
+/// with the accesses that the last one had not answered on it, in the state in which it left them.
 ///
 /// Buffers in guest memory (data_is_ptr) are expanded here, and posted writes are delivered one at a time through one slot more
 /// than there are vCPUs, so that they stay in order with the synchronous requests. INVALIDATE is answered here: the
@@ -13,21 +14,29 @@ final class Relay {
 
     struct Job {
         var request: IORequest
-        /// The repetition that the emulator has.
+        /// The single access that the emulator has.
+        var single: IORequest
+        /// The repetition that it is.
         var index: UInt32 = 0
         var value: UInt64 = 0
     }
 
-    private let context: GuestContext
-    private let name: String
+    let context: GuestContext
+    let name: String
     let channel: any SharedChannel
     private let memory: (any GuestMemory)?
-    let page: RelayPage
+    private(set) var page: RelayPage
     /// How far each job is, for a successor of this coordinator.
     let journal: RelayJournal
+    /// The page of a process that pauses while another one is tried in its place.
+    private var aside: RelayPage?
     var jobs: [Job?]
-    private var running = false
-    private var abandoned = false
+    /// Whether it has the host's channel.
+    private(set) var isRunning = false
+    /// Whether nobody serves: everything is answered here.
+    private(set) var isParked = false
+    /// Requests and posted writes that were answered or dropped here.
+    private(set) var answered: UInt64 = 0
 
     /// Slots that the emulator is told of: one for each vCPU and one for posted writes.
     var slotCount: Int { channel.vcpuCount + 1 }
@@ -59,48 +68,116 @@ final class Relay {
     func attachmentDescriptors() throws(SystemError) -> DescriptorBag { try page.duplicates() }
 
     /// Binds the host's channel (the server is enabled) and serves from now on.
-    /// - Parameter adopting: there was a relay before this one, which had jobs under way.
+    /// - Parameter adopting: another coordinator's relay had jobs under way here.
     func start(adopting: Bool = false) throws(HostError) {
+        isParked = false
+        guard !isRunning else { return pump() }
         try channel.bind()
-        running = true
+        isRunning = true
         do {
             try context.loop.watch(channel.waitDescriptor, for: .readable) { [weak self] _ in
                 guard let self else { return }
                 _ = self.channel.acknowledge()
                 self.pump()
             }
-            try context.loop.watch(page.done.descriptor.raw, for: .readable) { [weak self] _ in
-                guard let self else { return }
-                self.page.done.clear()
-                self.collect()
-                self.pump()
-            }
+            try watchDone()
         } catch {
             throw HostError("relay", "emulator '\(name)'", .failed(error.code), detail: "\(error)")
         }
-        if adopting {
-            takeOver()
-            collect()
-        }
+        if adopting { resumeJobs() } else { takeOver() }
         pump()
     }
 
+    /// What an emulator had taken that served the host's pages itself before this relay was put between.
+    private func takeOver() {
+        for vcpu in 0..<channel.vcpuCount {
+            switch channel.slots.state(vcpu) {
+            case .inProcess:
+                journal.begin(vcpu)
+                begin(vcpu, channel.slots.copy(vcpu))
+            case .responseReady: channel.notify(vcpu)
+            default: continue
+            }
+        }
+    }
+
+    private func watchDone() throws(SystemError) {
+        try context.loop.watch(page.done.descriptor.raw, for: .readable) { [weak self] _ in
+            guard let self else { return }
+            self.page.done.clear()
+            self.collect()
+            self.pump()
+        }
+    }
+
     func stop() {
-        guard running else { return }
-        running = false
+        guard isRunning else { return }
+        isRunning = false
         context.loop.forget(channel.waitDescriptor)
         context.loop.forget(page.done.descriptor.raw)
     }
 
-    /// The emulator is dead: everything that waits, and everything that still comes, is answered with all-ones.
-    func abandon() {
-        abandoned = true
+    // MARK: one process after the other
+
+    /// The process is dead: what it had answered is handed on, and everything else waits on a page for its successor.
+    func renew() throws(SystemError) {
+        collect()
+        try turn(to: try RelayPage(name: name))
+        aside = nil
+    }
+
+    /// The process pauses, and another one is tried in its place, on a page of its own.
+    func setAside() throws(SystemError) {
+        collect()
+        let old = page
+        try turn(to: try RelayPage(name: name))
+        aside = old
+    }
+
+    /// The other one has not begun: the one that pauses gets back what waits. It finds there what it had not taken, and what came since.
+    func takeBack() throws(SystemError) {
+        guard let old = aside else { return }
+        aside = nil
+        for slot in jobs.indices { old.slots.clear(slot) }
+        try turn(to: old)
+    }
+
+    /// The other one serves.
+    func forgetAside() { aside = nil }
+
+    private func turn(to next: RelayPage) throws(SystemError) {
+        for slot in jobs.indices {
+            guard let job = jobs[slot] else { continue }
+            // Taken by the last process: the next one may know from their common state what became of it.
+            if slots.state(slot) == .inProcess { next.slots.submitTaken(slot, job.single) } else { _ = next.slots.submit(slot, job.single) }
+        }
+        if isRunning { context.loop.forget(page.done.descriptor.raw) }
+        page = next
+        keepPage()
+        if isRunning { try watchDone() }
+        page.kick.ring()
+    }
+
+    /// Nobody serves: everything that waits, and everything that still comes, is answered with all-ones.
+    func park() {
+        isParked = true
         for slot in jobs.indices {
             guard let job = jobs[slot] else { continue }
             jobs[slot] = nil
-            if slot != postedSlot { finish(slot, data: job.request.direction == .read ? job.request.allOnes : job.request.data) }
+            answered &+= 1
+            // Whoever comes next must not find it.
+            if slot == postedSlot {
+                consumePosted()
+            } else {
+                finish(slot, data: Self.nobodysAnswer(job.request))
+            }
+            slots.clear(slot)
         }
         pump()
+    }
+
+    private static func nobodysAnswer(_ request: IORequest) -> UInt64 {
+        request.direction == .read && !request.dataIsPointer ? request.allOnes : request.data
     }
 
     private func pump() {
@@ -117,20 +194,26 @@ final class Relay {
         }
     }
 
-    /// A posted write stays in the ring until the emulator has answered it, so that it is never in this process alone.
+    /// A posted write stays in the ring until the emulator has answered it: it is never in this process alone.
     private func forwardPosted() {
         guard let ring = channel.ring, jobs[postedSlot] == nil else { return }
         // Bounded: what is posted meanwhile rings again.
         for _ in 0..<BufferedRing.capacity {
-            guard let (entry, words) = ring.peek() else { return }
-            guard !abandoned, let request = Self.request(of: entry) else {
-                ring.consume(words)
+            guard let peeked = ring.peek() else { return }
+            guard !isParked, let request = Self.request(of: peeked.entry) else {
+                if isParked { answered &+= 1 }
+                ring.consume(peeked.count)
                 continue
             }
-            jobs[postedSlot] = Job(request: request)
-            journal.begin(postedSlot, position: ring.position)
+            jobs[postedSlot] = Job(request: request, single: request)
+            journal.begin(postedSlot, position: peeked.position)
             return submit(postedSlot, 0, request)
         }
+    }
+
+    /// Gives the place of the posted write back that the emulator had.
+    private func consumePosted() {
+        if let ring = channel.ring, let peeked = ring.peek(), peeked.position == journal[postedSlot].position { ring.consume(peeked.count) }
     }
 
     /// Nil for what is no posted write.
@@ -147,37 +230,44 @@ final class Relay {
         case .timeOffset, .portIO, .copy, .pciConfig: break
         case nil: return finish(vcpu, data: request.allOnes)
         }
-        guard isForwarded(request) else {
-            return finish(vcpu, data: request.direction == .read && !request.dataIsPointer ? request.allOnes : request.data)
+        if isParked {
+            answered &+= 1
+            return finish(vcpu, data: Self.nobodysAnswer(request))
         }
-        jobs[vcpu] = Job(request: request)
+        guard isForwarded(request) else { return finish(vcpu, data: Self.nobodysAnswer(request)) }
+        jobs[vcpu] = Job(request: request, single: request)
         forward(vcpu)
     }
 
     /// Whether a request is one for the emulator, and not answered here.
     func isForwarded(_ request: IORequest) -> Bool {
         guard let kind = request.kind, kind != .invalidate else { return false }
-        return !abandoned && AccessSize.isValid(request.size) && request.count > 0 && request.count <= Self.largestCount
-            && (!request.dataIsPointer || memory != nil)
+        return AccessSize.isValid(request.size) && request.count > 0 && request.count <= Self.largestCount && (!request.dataIsPointer || memory != nil)
     }
 
     /// Gives the emulator the repetition that is due.
     func forward(_ slot: Int) {
         guard let job = jobs[slot] else { return }
-        let request = job.request
+        let single = single(of: job.request, job.index)
+        jobs[slot]?.single = single
+        submit(slot, job.index, single)
+    }
+
+    /// One repetition of a request, as the emulator gets it.
+    func single(of request: IORequest, _ index: UInt32) -> IORequest {
         var single = request
         single.count = 1
         single.dataIsPointer = false
         single.backwards = false
-        single.address = request.kind == .copy ? Self.stepped(request.address, request, job.index) : request.address
+        single.address = request.kind == .copy ? Self.stepped(request.address, request, index) : request.address
         if request.dataIsPointer {
             single.data = 0
             if request.direction == .write {
-                let source = GuestAddress(Self.stepped(request.data, request, job.index))
+                let source = GuestAddress(Self.stepped(request.data, request, index))
                 single.data = memory?.load(source, size: request.size) ?? request.allOnes
             }
         }
-        submit(slot, job.index, single)
+        return single
     }
 
     private static func stepped(_ base: UInt64, _ request: IORequest, _ index: UInt32) -> UInt64 {
@@ -195,7 +285,7 @@ final class Relay {
         page.kick.ring()
     }
 
-    private func collect() {
+    func collect() {
         for slot in jobs.indices {
             guard var job = jobs[slot], slots.state(slot) == .responseReady else { continue }
             let value = slots.copy(slot).data & AccessSize.allOnes(job.request.size)
@@ -210,7 +300,7 @@ final class Relay {
             job.index &+= 1
             // In this order: at each step a successor can tell what was done.
             journal.noteDone(slot, job.index, value: job.value)
-            if slot == postedSlot, let ring = channel.ring, let (_, words) = ring.peek() { ring.consume(words) }
+            if slot == postedSlot { consumePosted() }
             _ = slots.collect(slot)
             if job.index < job.request.count {
                 jobs[slot] = job

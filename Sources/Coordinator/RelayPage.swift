@@ -1,7 +1,8 @@
 import Host
 import Platform
 
-/// What a relay and one process of its emulator share: a page of slots and two doorbells.
+/// What a relay and one process of its emulator share: a page of slots and two doorbells. Each process gets one of its own, so that nobody to
+/// whom a dead one left its descriptors reaches what its successor serves.
 final class RelayPage {
     private let memory: SharedMemory
     private let mapping: Mapping
@@ -9,7 +10,6 @@ final class RelayPage {
     let done: EventFD
 
     var slots: SlotPage { SlotPage(page: mapping.base) }
-    var descriptor: CInt { memory.descriptor.raw }
 
     init(name: String) throws(SystemError) {
         memory = try SharedMemory(name: "demux-relay-\(name)", length: SlotPage.length)
@@ -18,13 +18,18 @@ final class RelayPage {
         done = try EventFD()
     }
 
-    /// Takes over a predecessor's.
-    init(adopting page: consuming OwnedDescriptor, kick: consuming OwnedDescriptor, done: consuming OwnedDescriptor) throws(SystemError) {
+    /// Takes over a predecessor's: page, kick, done.
+    init(adopting bag: DescriptorBag) throws(SystemError) {
+        guard let page = bag.take(), let kick = bag.take(), let done = bag.take() else {
+            throw SystemError("take over", "a relay's page", reason: "not all three descriptors are held")
+        }
         memory = try SharedMemory(adopting: page, length: SlotPage.length, what: "a relay's page")
         mapping = try memory.map(what: "a relay's page")
         self.kick = EventFD(adopting: kick)
         self.done = EventFD(adopting: done)
     }
+
+    var descriptor: CInt { memory.descriptor.raw }
 
     /// What goes with `attach`: slots, kick, done.
     func duplicates() throws(SystemError) -> DescriptorBag {

@@ -1,22 +1,24 @@
-/// When a process that died gets a successor: at once at first, later and later, and not at all when it dies too often.
+import Specification
+
+/// When a process that died gets a successor: at once at first, then later and later, and not at all when it dies too often.
 struct RestartBackoff {
-    /// Successors within `window`; a further death parks it.
-    static let most = 10
     /// Nanoseconds.
     static let window: UInt64 = 60_000_000_000
     static let shortest = Duration.milliseconds(50)
-    static let longest = Duration.seconds(5)
 
     private var deaths: [UInt64] = []
 
     /// How long to wait before the successor starts; nil: it died too often, and stays dead until somebody asks for it.
-    /// - Parameter now: monotonic, in nanoseconds.
-    mutating func next(now: UInt64) -> Duration? {
+    /// - Parameters:
+    ///   - now: monotonic, in nanoseconds.
+    ///   - emulator: says how many successors it may have within `window`, and how long one is made to wait at most.
+    mutating func next(now: UInt64, for emulator: EmulatorSpecification) -> Duration? {
         deaths.removeAll { now &- $0 >= Self.window }
-        guard deaths.count < Self.most else { return nil }
-        // At most nine doublings.
-        let delay = min(Self.longest, Self.shortest * (1 << deaths.count))
+        guard deaths.count < emulator.restartLimit else { return nil }
+        let earlier = deaths.count
         deaths.append(now)
-        return delay
+        guard earlier > 0 else { return .zero }
+        // At most nine doublings: nobody waits longer than `longest` anyway.
+        return min(.milliseconds(emulator.restartDelayMilliseconds), Self.shortest * (1 << min(earlier - 1, 9)))
     }
 }

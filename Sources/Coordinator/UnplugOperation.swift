@@ -94,7 +94,7 @@ final class UnplugOperation {
 extension EmulatorSession {
     /// Whether its devices are in front of the guest and of one of these classes.
     func isConcerned(by classes: Set<UnplugClass>) -> Bool {
-        enabled && !hasExited && mode != .exporter && !unplugClasses.isDisjoint(with: classes)
+        isStarting && !hasExited && mode != .exporter && !unplugClasses.isDisjoint(with: classes)
     }
 
     /// Has it remove its devices of these classes.

@@ -248,6 +248,7 @@ extension Core {
             dispatched = -1
             access = Access(window: Window(index: PCIFunction.window(index, bar)), offset: 0, size: 1)
             movedTo = functions[index].bars[bar].mapped
+            isChanged = true
             return .moved
         }
         hasMoves = relocating || (0..<functionCount).contains { functions[$0].movedBars != 0 }
@@ -269,7 +270,11 @@ extension Core {
     }
 
     mutating func sendUnmasked(_ index: Int) {
-        while let vector = functions[index].takeUnmasked() { _ = sendMessage(index, vector) }
+        while let vector = functions[index].nextUnmasked() {
+            _ = sendMessage(index, vector)
+            // Only now: between the two a death makes one message too many, and never one too few.
+            functions[index].clearPending(vector)
+        }
     }
 
     /// Sends a message-signalled interrupt. False when the guest has not enabled messages or masks this one.

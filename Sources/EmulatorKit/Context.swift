@@ -16,6 +16,10 @@ public struct Context: ~Copyable {
     @discardableResult
     public func complete(_ token: Token, _ value: UInt64 = 0) -> Bool { core.pointee.complete(token, value) }
 
+    /// Commits the device's state as it is now; see `StateRegion.commit`. Needed only before something that the guest, or anybody else, sees before
+    /// the handler returns.
+    public func commit() { core.pointee.commit() }
+
     // MARK: the guest
 
     /// The guest's memory; nil when this emulator has no access to it.

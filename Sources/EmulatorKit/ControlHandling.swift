@@ -14,7 +14,7 @@ extension Core {
         }
         switch packet.body {
         case .start: reply(packet.id)
-        case .pause, .resume:
+        case .pause, .resume, .release:
             guard run != .stopped else { return refuse(packet, .order, "nothing is served yet") }
             setPaused(packet)
         case .vcpu(let change):
@@ -68,7 +68,12 @@ extension Core {
     }
 
     private mutating func setPaused(_ packet: Packet) {
-        let wished = packet.body == .pause
+        let wished = packet.body != .resume
+        if packet.body == .release {
+            releasing = true
+            // One that has paused already is told once more, and lets go then.
+            if run == .paused && !isReleased { run = .pausing }
+        }
         switch (run, wished) {
         case (.running, true), (.pausing, true):
             // Answered once what was taken is finished.
@@ -76,7 +81,11 @@ extension Core {
             run = .pausing
             pauseID = packet.id
             return
+        case (.paused, false) where isReleased:
+            rebindID = packet.id ?? 0
+            return
         case (.pausing, false), (.paused, false):
+            releasing = false
             if run == .pausing { reply(pauseID) }
             run = .running
             pauseID = nil
@@ -85,6 +94,30 @@ extension Core {
         default: break
         }
         reply(packet.id)
+    }
+
+    /// The notifications are let go of, at the end of a pause for that purpose.
+    @usableFromInline
+    mutating func released() {
+        isReleased = true
+        // What is written from now on is another process's state.
+        isLive = false
+    }
+
+    /// The notifications are connected again, or could not be.
+    @usableFromInline
+    mutating func rebound(_ error: HostError?) {
+        let id = rebindID ?? 0
+        rebindID = nil
+        if let error {
+            control.send(Packet(.error(Refusal(.host, asked: "resume", message: error.description)), re: id))
+            return
+        }
+        (releasing, isReleased, isLive) = (false, false, true)
+        run = .running
+        lookAtAll()
+        resumed = true
+        reply(id)
     }
 
     func reply(_ id: UInt32?) {
@@ -110,11 +143,17 @@ extension Core {
     /// What became true since the last look and concerns the device: each is told once.
     @usableFromInline
     mutating func nextChange() -> Event? {
+        let change = findChange()
+        if change != nil { isChanged = true }
+        return change
+    }
+
+    private mutating func findChange() -> Event? {
         if resumed {
             resumed = false
             return .resumed
         }
-        if hasEvents {
+        if hasEvents && !isReleased {
             if let event = belongings.nextEvent() { return event }
             hasEvents = false
         }

@@ -11,6 +11,8 @@ struct SlotWork {
         case active
         /// A handler has deferred its answer, or a BAR is following the guest's write.
         case waiting
+        /// Everything is carried out: the answer goes out once that is committed.
+        case answering
     }
 
     var phase = Phase.idle
@@ -28,6 +30,10 @@ struct SlotWork {
     var chunkCount: UInt32 = 0
     /// Whether this request was counted as malformed already.
     var complained = false
+    /// Whether the access that waits was carried out and counted: only the answer is held back.
+    var isHeld = false
+    /// What a finished request is answered with.
+    var answer: UInt64 = 0
 }
 
 /// What the loop has to do next for the device. What goes with it stands in the core, in `access`, `value` and `movedTo`: an enum
@@ -112,6 +118,23 @@ struct Core: ~Copyable {
     var hasMoves = false
     var remaps: [PendingRemap] = []
     let belongings: Belongings
+
+    // Committing; see Journal.swift.
+    var area: CommitArea
+    /// Whether what the predecessor had committed was looked at: before that, nothing is committed.
+    var isLive = false
+    /// Whether the device was called since the last commit.
+    var isChanged = false
+    /// Slots that are to be answered after the next commit.
+    var finished = VCPUSet()
+    /// Entries of the ring that were carried out and not given back, and the places of the one that the device has now.
+    var posted = CommitArea.Posted()
+    var postedNow: UInt32 = 0
+    #if DEBUG
+        /// What tests do at each point at which the process could die.
+        var atPoint: ((Point) -> Void)?
+    #endif
+
     /// Whether a region is being moved by this process, and whether the device is to be told something.
     var relocating = false
     @usableFromInline var hasEvents = false
@@ -124,6 +147,11 @@ struct Core: ~Copyable {
     var quitID: UInt32?
     /// What the device is still to be told, and what it was told.
     var resumed = false
+    /// Another process may be about to take this one's place: the notifications are to be let go of at the pause, and what the device waits for rests.
+    @usableFromInline var releasing = false
+    @usableFromInline var isReleased = false
+    /// A `resume` that is answered once the notifications are connected again.
+    @usableFromInline var rebindID: UInt32?
     var toldStopping = false
     var toldClosed = false
     /// When the channel last had something, in monotonic nanoseconds.
@@ -135,6 +163,7 @@ struct Core: ~Copyable {
     init(attachment: Attachment, slots: SlotPage, ring: BufferedRing?, vcpus: Int, belongings: Belongings) {
         self.attachment = attachment
         self.belongings = belongings
+        area = belongings.state.area
         self.slots = slots
         self.ring = ring
         self.vcpus = min(max(vcpus, 1), VCPUID.limit)
@@ -180,7 +209,7 @@ struct Core: ~Copyable {
             if slots.isReady(slot) { return true }
             slot &+= 1
         }
-        return (ring?.waiting ?? 0) > 0
+        return (ring?.waiting ?? 0) > posted.count &+ postedNow
     }
 
     /// Whether every slot but that of the access which the device has now is empty.
@@ -191,28 +220,14 @@ struct Core: ~Copyable {
         }
     }
 
-    /// The first look after the server was enabled: requests that were READY before, and those that a dead predecessor had taken.
-    @usableFromInline
-    mutating func takeOver() {
-        for slot in 0..<vcpus {
-            switch slots.state(slot) {
-            case .inProcess: begin(slot, slots.copy(slot))
-            // Answered, but perhaps the host was never told.
-            case .responseReady: answered.insert(slot)
-            default: break
-            }
-        }
-        for slot in 0..<vcpus where work[slot].phase == .active { runnable.insert(slot) }
-        run = .running
-        lookAtAll()
-    }
-
     // MARK: handing out
 
     /// The next thing for the device to do.
     @usableFromInline
     mutating func next() -> Step {
         while true {
+            // Requests that were finished without the device.
+            if !finished.isEmpty { settle() }
             if hasMoves {
                 let step = nextMove()
                 if step != .nothing { return step }
@@ -227,7 +242,10 @@ struct Core: ~Copyable {
                 if step != .nothing { return step }
                 current = -1
             } else {
-                guard let slot = pick() else { return .nothing }
+                guard let slot = pick() else {
+                    if area.isOn { settle() }
+                    return .nothing
+                }
                 // The entries posted before this request come first: they are looked at again after it was taken, because
                 // one could have been posted between an earlier look and the request.
                 current = slot
@@ -242,7 +260,7 @@ struct Core: ~Copyable {
     mutating func beginGo() { picksLeft = Self.mostPicks }
 
     /// Whether the last go left something undone that no notification will tell of.
-    var hasWork: Bool { mutating get { relocating || hasEvents || current >= 0 || !runnable.isEmpty || run == .running && (!look.isEmpty || ringBudget > 0) } }
+    var hasWork: Bool { mutating get { relocating || hasEvents || !finished.isEmpty || current >= 0 || !runnable.isEmpty || run == .running && (!look.isEmpty || ringBudget > 0) } }
 
     /// A slot to work on: first a new request, then one with repetitions left.
     private mutating func pick() -> Int? {
@@ -250,7 +268,7 @@ struct Core: ~Copyable {
         picksLeft -= 1
         if run == .running {
             while let slot = look.popFirst() {
-                guard let request = slots.take(slot) else { continue }
+                guard let request = take(slot) else { continue }
                 begin(slot, request)
                 if work[slot].phase == .active { return slot }
             }
@@ -266,7 +284,7 @@ struct Core: ~Copyable {
 
     /// The next posted write. Uses up one of `ringBudget`, all of it when the ring is empty.
     private mutating func nextPosted() -> Step {
-        guard run == .running, let entry = ring?.next() else {
+        guard run == .running, let entry = takePosted() else {
             ringBudget = 0
             if ring?.isBroken == true { counters.add(.malformed) }
             return .nothing
@@ -291,6 +309,7 @@ struct Core: ~Copyable {
             return .write
         default: break
         }
+        endPosted()
         counters.add(.malformed)
         if complaints.allows(at: EventLoop.now()) {
             complain("a posted access of type \(entry.type), \(entry.size) bytes at \(Hex.string(entry.address)) was dropped: no claim of this emulator takes it")
@@ -303,7 +322,7 @@ struct Core: ~Copyable {
     /// Takes the device's answer to the access that `next` handed out.
     @usableFromInline
     mutating func answer(_ answer: Answer) {
-        guard dispatched >= 0 else { return }
+        guard dispatched >= 0 else { return endPosted() }
         let slot = dispatched
         dispatched = -1
         switch answer {
@@ -316,7 +335,26 @@ struct Core: ~Copyable {
                 work[slot].phase = .waiting
                 current = -1
             }
+        case .held(let value):
+            if work[slot].early != nil {
+                deliver(slot, value)
+            } else {
+                counters.add(.deferred)
+                hold(slot, value)
+                current = -1
+            }
         }
+        if !finished.isEmpty { settle() }
+    }
+
+    /// The device was told of a new time.
+    @usableFromInline
+    mutating func endTimeOffset() {
+        guard dispatched >= 0 else { return endPosted() }
+        let slot = dispatched
+        dispatched = -1
+        finish(slot, work[slot].request.data)
+        settle()
     }
 
     /// The token of the access that the device has now.
@@ -340,7 +378,7 @@ struct Core: ~Copyable {
     mutating func resume(_ slot: Int, _ value: UInt64) {
         guard work[slot].phase == .waiting else { return }
         work[slot].phase = .active
-        deliver(slot, value)
+        if work[slot].isHeld { release(slot) } else { deliver(slot, value) }
         if work[slot].phase == .active { runnable.insert(slot) }
     }
 

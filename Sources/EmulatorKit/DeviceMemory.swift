@@ -2,7 +2,9 @@ import Host
 
 /// Bytes of a device, read and written little-endian at any offset and size; nothing outside them is ever touched.
 public struct DeviceMemory: ~Copyable {
+    // Sound for `length` bytes: its own, or in the state region, which lives as long as the device.
     private let bytes: UnsafeMutableRawPointer
+    private let isOwn: Bool
     /// Length in bytes.
     public let length: Int
 
@@ -11,9 +13,15 @@ public struct DeviceMemory: ~Copyable {
         self.length = max(length, 1)
         bytes = .allocate(byteCount: self.length, alignment: 8)
         bytes.initializeMemory(as: UInt8.self, repeating: 0, count: self.length)
+        isOwn = true
     }
 
-    deinit { bytes.deallocate() }
+    /// Memory that lies elsewhere; see `StateRegion.memory`.
+    init(_ bytes: UnsafeMutableRawPointer, length: Int) {
+        (self.bytes, self.length, isOwn) = (bytes, length, false)
+    }
+
+    deinit { if isOwn { bytes.deallocate() } }
 
     private func holds(_ offset: Int, _ size: Int) -> Bool { offset >= 0 && size > 0 && size <= 8 && offset <= length &- size }
 

@@ -20,6 +20,14 @@ public protocol Emulator: ~Copyable {
     /// starts a successor by itself.
     static var stateLength: Int { get }
 
+    /// The version of the layout of `Setup.state`: 1 to begin with, and one more whenever a successor of another version could not read it. The
+    /// coordinator keeps it with the state, and starts no successor that does not accept it.
+    static var stateVersion: Int { get }
+
+    /// The versions of a predecessor's state from which this device goes on: `StateRegion.version` says which one it found. Only its own unless said
+    /// otherwise.
+    static var stateAccepts: [Int] { get }
+
     /// What the coordinator may ask of the emulator beyond the minimum: "surface" (it has a scan-out: readers and mode hints are told) and
     /// "input" (it takes keys and pointers).
     static var capabilities: [String] { get }
@@ -60,6 +68,8 @@ public protocol Emulator: ~Copyable {
 extension Emulator where Self: ~Copyable {
     public static var spinLimit: Duration { .microseconds(100) }
     public static var stateLength: Int { 0 }
+    public static var stateVersion: Int { 1 }
+    public static var stateAccepts: [Int] { [stateVersion] }
     public static var capabilities: [String] { [] }
     public static var unplugClasses: [UnplugClass] { [] }
 
@@ -109,7 +119,11 @@ public struct Access: Hashable, Sendable {
 public enum Answer: Equatable, Sendable {
     /// The value of a read; of a write, that it has been carried out.
     case value(UInt64)
-    /// The answer comes by `Context.complete` with the token taken in this call. A posted write cannot wait: it is done.
+    /// The access has been carried out, and this is its value; only the guest is to wait for it until `Context.complete`, whose value then means nothing. A
+    /// successor does not carry it out again, as it does with `.later`, and answers at once. A posted write cannot wait: it is done.
+    case held(UInt64)
+    /// The answer comes by `Context.complete` with the token taken in this call. A posted write cannot wait: it is done. A successor is given the
+    /// access again, on a state in which this call, and what was done for it since, may have been committed.
     case later
 
     /// A write was carried out.

@@ -83,18 +83,19 @@ struct EventSources: ~Copyable {
     }
 
     /// Waits until something can be read or a deadline passes; without `block` only looks.
+    /// - Parameter muted: leaves out what the device waits for.
     /// - Returns: whether the channel and the control socket have something.
-    mutating func wait(channel: CInt, control: CInt, controlWrites: Bool, block: Bool) -> (channel: Bool, control: Bool) {
+    mutating func wait(channel: CInt, control: CInt, controlWrites: Bool, block: Bool, muted: Bool = false) -> (channel: Bool, control: Bool) {
         entries[0].fd = channel
         entries[1].fd = control
         entries[1].events = Int16(truncatingIfNeeded: POLLIN | (controlWrites ? POLLOUT : 0))
         var limit: Int64 = block ? -1 : 0
-        if block, !deadlines.isEmpty {
+        if block, !muted, !deadlines.isEmpty {
             let first = deadlines.reduce(UInt64.max) { min($0, $1.at) }
             let now = EventLoop.now()
             limit = first > now ? Int64(clamping: first &- now) : 0
         }
-        let found = demux_poll(entries, UInt32(truncatingIfNeeded: 2 + watches), limit)
+        let found = demux_poll(entries, UInt32(truncatingIfNeeded: muted ? 2 : 2 + watches), limit)
         guard found > 0 else {
             for place in 0..<(2 + watches) { entries[place].revents = 0 }
             return (false, false)

@@ -4,6 +4,17 @@ import Glibc
 import Host
 import Platform
 
+/// What a device wants kept.
+@usableFromInline
+struct StateWish {
+    var length = 0
+    var version = 1
+    var accepts: [Int] = []
+
+    @usableFromInline
+    init(length: Int = 0, version: Int = 1, accepts: [Int] = []) { (self.length, self.version, self.accepts) = (length, version, accepts) }
+}
+
 /// The first part of an emulator's start: hello, attach, and the descriptors that came with it.
 @usableFromInline
 final class Launch {
@@ -12,24 +23,30 @@ final class Launch {
     private let name: String
     private let capabilities: [String]
     private let unplugClasses: [UnplugClass]
-    private let stateLength: Int
+    private let state: StateWish
 
     /// Whether the coordinator wants this emulator to serve Xen's own pages.
     @usableFromInline var isDirect: Bool { attachment.attach.mode == .direct }
 
     /// Says hello on a connected socket and takes the coordinator's answer.
     @usableFromInline
-    init(socket: consuming OwnedDescriptor, name: String, direct: Bool, capabilities: [String] = [], unplugClasses: [UnplugClass] = [], stateLength: Int = 0) throws(SetupError) {
+    init(
+        socket: consuming OwnedDescriptor, name: String, direct: Bool, capabilities: [String] = [], unplugClasses: [UnplugClass] = [],
+        state: StateWish = StateWish()
+    ) throws(SetupError) {
         self.unplugClasses = unplugClasses
         self.name = name
         self.capabilities = capabilities
-        self.stateLength = stateLength
+        self.state = state
         let control: ControlConnection
         do { control = try ControlConnection(adopting: socket) } catch { throw SetupError(error) }
         let modes: [AttachMode] = direct ? [.direct, .isolated] : [.isolated]
         // Only for a device that can go on from it: one that begins anew is not to be taken for one that was never away.
-        let state = stateLength == 0 ? nil : try KitState.wanted(deviceLength: stateLength)
-        let hello = Hello(name: name, modes: modes, capabilities: ["data-pointer"] + capabilities, state: state, unplug: unplugClasses.isEmpty ? nil : unplugClasses)
+        let length = state.length == 0 ? nil : try KitState.wanted(deviceLength: state.length)
+        let hello = Hello(
+            name: name, modes: modes, capabilities: ["data-pointer", "release"] + capabilities, state: length,
+            stateVersion: length.map { _ in state.version }, stateAccepts: length.map { _ in state.accepts },
+            unplug: unplugClasses.isEmpty ? nil : unplugClasses)
         guard let answer = control.request(.hello(hello)) else { throw .closed("say hello to", "the coordinator") }
         switch answer.packet.body {
         case .attach(let attach):
@@ -99,7 +116,11 @@ final class Launch {
     func makeCore(slots: SlotPage, ring: BufferedRing?, vcpus: Int) throws(SetupError) -> UnsafeMutablePointer<Core> {
         let grant = attachment.attach.state
         let state = try KitState(
-            grant == nil ? nil : descriptors.take(), fresh: grant?.fresh ?? true, name: name, deviceLength: stateLength)
+            grant == nil ? nil : descriptors.take(), grant, name: name, deviceLength: state.length, version: state.version, accepts: state.accepts)
+        if state.found?.isOlder == true {
+            attachment.control.log(
+                .error, "what \(name) had committed last is damaged (a wrong checksum): it goes on from what was committed before, and one request may be done twice")
+        }
         try attachment.openMemory()
         let core = UnsafeMutablePointer<Core>.allocate(capacity: 1)
         let belongings = Belongings(state: state, capabilities: capabilities, unplugClasses: Set(unplugClasses))

@@ -58,15 +58,14 @@ struct MessageTable {
         return (entry.load(as: UInt64.self), entry.load(fromByteOffset: 8, as: UInt32.self))
     }
 
-    /// A pending vector that nothing masks; its pending bit is cleared.
-    func takeUnmasked(control: UInt64) -> Int? {
+    /// A pending vector that nothing masks.
+    func nextUnmasked(control: UInt64) -> Int? {
         guard pending != 0 else { return nil }
-        for vector in 0..<description.vectors where pending >> UInt64(vector) & 1 != 0 && !isMasked(vector, control) {
-            pending &= ~(1 << UInt64(vector))
-            return vector
-        }
-        return nil
+        return (0..<description.vectors).first { pending >> UInt64($0) & 1 != 0 && !isMasked($0, control) }
     }
+
+    /// A vector's message was sent.
+    func clearPending(_ vector: Int) { pending &= ~(1 << UInt64(vector & 63)) }
 
     /// Bits of the capability's control register.
     enum Control {

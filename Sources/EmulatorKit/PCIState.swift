@@ -267,7 +267,6 @@ struct PCIState: ~Copyable {
         let number = vector & (granted - 1)
         if messageKind.maskable {
             let masks = config.read(messages + (wide ? 16 : 12), size: 4)
-            let pendingPlace = messages + (wide ? 20 : 16)
             if masks >> UInt64(number) & 1 != 0 {
                 config.set(pendingPlace, size: 4, config.read(pendingPlace, size: 4) | 1 << UInt64(number))
                 return nil
@@ -278,16 +277,20 @@ struct PCIState: ~Copyable {
         return (address, UInt32(truncatingIfNeeded: data & ~UInt64(granted - 1) | UInt64(number)))
     }
 
-    /// A pending message that the guest has unmasked; its pending bit is cleared.
-    mutating func takeUnmasked() -> Int? {
-        if let table, let control = tableControl { return table.takeUnmasked(control: control) }
+    /// Where the MSI capability's pending bits are.
+    private var pendingPlace: Int { messages + (messageKind.wide ? 20 : 16) }
+
+    /// A pending message that the guest has unmasked.
+    func nextUnmasked() -> Int? {
+        if let table, let control = tableControl { return table.nextUnmasked(control: control) }
         guard messagesEnabled, messageKind.maskable else { return nil }
-        let wide = messageKind.wide
-        let pendingPlace = messages + (wide ? 20 : 16)
-        let pending = config.read(pendingPlace, size: 4)
-        let ready = pending & ~config.read(messages + (wide ? 16 : 12), size: 4)
-        guard ready != 0 else { return nil }
-        config.set(pendingPlace, size: 4, pending & ~(ready & (~ready &+ 1)))
-        return ready.trailingZeroBitCount
+        let ready = config.read(pendingPlace, size: 4) & ~config.read(messages + (messageKind.wide ? 16 : 12), size: 4)
+        return ready == 0 ? nil : ready.trailingZeroBitCount
+    }
+
+    /// A pending message that `nextUnmasked` named was sent.
+    mutating func clearPending(_ vector: Int) {
+        if let table, tableControl != nil { return table.clearPending(vector) }
+        config.set(pendingPlace, size: 4, config.read(pendingPlace, size: 4) & ~(1 << UInt64(vector & 31)))
     }
 }

@@ -17,6 +17,7 @@ extension Core {
         work[slot].chunkFirst = 0
         work[slot].chunkCount = 0
         work[slot].complained = false
+        work[slot].isHeld = false
         let read = request.direction == .read
         let widest: UInt32
         switch request.kind {
@@ -69,13 +70,17 @@ extension Core {
         if kind == .timeOffset {
             counters.add(.timeOffsets)
             value = work[slot].request.data
-            dispatched = -1
-            finish(slot, work[slot].request.data)
+            work[slot].sequence &+= 1
+            work[slot].early = nil
+            dispatched = slot
+            isChanged = true
             return .timeOffset
         }
         while work[slot].phase == .active {
             if sliceLeft == 0 {
                 runnable.insert(slot)
+                // A successor has no more than this slice to do again.
+                if isChanged { commit() }
                 return .nothing
             }
             sliceLeft -= 1
@@ -99,6 +104,7 @@ extension Core {
             work[slot].sequence &+= 1
             work[slot].early = nil
             dispatched = slot
+            isChanged = true
             access = Access(window: Window(index: place.window), offset: Int(truncatingIfNeeded: place.offset), size: Int(size))
             if work[slot].request.direction == .read { return .read }
             value = written(slot)
@@ -130,11 +136,31 @@ extension Core {
 
     /// Takes the value of the present repetition and goes on to the next, or answers the slot after the last.
     mutating func deliver(_ slot: Int, _ value: UInt64) {
+        take(slot, value)
+        goOn(slot)
+    }
+
+    /// Takes the value of the present repetition, and keeps the guest waiting.
+    mutating func hold(_ slot: Int, _ value: UInt64) {
+        take(slot, value)
+        work[slot].phase = .waiting
+        work[slot].isHeld = true
+    }
+
+    /// Goes on after `hold`.
+    mutating func release(_ slot: Int) {
+        work[slot].isHeld = false
+        goOn(slot)
+    }
+
+    private mutating func take(_ slot: Int, _ value: UInt64) {
         let request = work[slot].request
         if request.direction == .read {
             let cut = value & AccessSize.allOnes(request.size)
             work[slot].result = cut
             if request.dataIsPointer {
+                // What was staged may have been committed meanwhile.
+                if work[slot].done >= work[slot].chunkFirst &+ work[slot].chunkCount { openChunk(slot) }
                 let place = staged(slot)
                 switch request.size {
                 case 1: place.storeBytes(of: UInt8(truncatingIfNeeded: cut), as: UInt8.self)
@@ -145,9 +171,13 @@ extension Core {
             }
         }
         work[slot].done &+= 1
+    }
+
+    private mutating func goOn(_ slot: Int) {
+        let request = work[slot].request
         let last = work[slot].done >= request.count
         if request.dataIsPointer && request.direction == .read && (last || work[slot].done >= work[slot].chunkFirst &+ work[slot].chunkCount) {
-            closeChunk(slot)
+            flushChunk(slot)
         }
         if last { finish(slot) }
     }
@@ -186,27 +216,38 @@ extension Core {
         if !guest.read(address, into: target) { malformed(slot, "its data is not in the guest's memory") }
     }
 
-    /// Writes what was read from the device into the guest's buffer.
-    private mutating func closeChunk(_ slot: Int) {
-        guard let guest = guestMemory else { return }
+    /// Writes what was read from the device, as much as there is, into the guest's buffer. What comes after it is staged anew.
+    mutating func flushChunk(_ slot: Int) {
+        let item = work + slot
+        let ready = item.pointee.done &- item.pointee.chunkFirst
+        guard item.pointee.request.dataIsPointer, item.pointee.request.direction == .read, ready > 0, ready <= item.pointee.chunkCount,
+            let guest = guestMemory
+        else { return }
+        // Backwards, the first repetitions are at the end.
+        let skipped = item.pointee.request.backwards ? Int(item.pointee.chunkCount &- ready) &* Int(item.pointee.request.size) : 0
+        item.pointee.chunkCount = ready
         let (address, length) = chunk(slot)
-        let source = UnsafeRawBufferPointer(start: staging + slot * Self.stagingLength, count: length)
+        let place = min(skipped, Self.stagingLength)
+        let source = UnsafeRawBufferPointer(start: staging + slot * Self.stagingLength + place, count: min(length, Self.stagingLength - place))
         if !guest.write(address, from: source) { malformed(slot, "its data is not in the guest's memory") }
+        item.pointee.chunkFirst = item.pointee.done
+        item.pointee.chunkCount = 0
+        point(.flushed)
     }
 
     // MARK: the answer
 
     /// Answers with the last value read, or leaves the data of a write or of a buffer as it was.
-    private mutating func finish(_ slot: Int) {
+    mutating func finish(_ slot: Int) {
         let request = work[slot].request
         finish(slot, request.direction == .read && !request.dataIsPointer ? work[slot].result : request.data)
     }
 
-    private mutating func finish(_ slot: Int, _ data: UInt64) {
-        work[slot].phase = .idle
-        busy -= 1
-        // False when the host took the slot back meanwhile (the server was disabled): then nobody waits.
-        if slots.complete(slot, data: data) { answered.insert(slot) }
+    mutating func finish(_ slot: Int, _ data: UInt64) {
+        work[slot].answer = data
+        guard area.isOn else { return giveAnswer(slot) }
+        work[slot].phase = .answering
+        finished.insert(slot)
     }
 }
 

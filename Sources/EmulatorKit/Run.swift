@@ -65,7 +65,9 @@ extension Emulator where Self: ~Copyable {
                     """)
                 exit(Ending.startedByHand.rawValue)
             }
-            let launched = try Launch(socket: OwnedDescriptor(adopting: socket), name: name, direct: direct, capabilities: capabilities, unplugClasses: unplugClasses, stateLength: stateLength)
+            let launched = try Launch(
+                socket: OwnedDescriptor(adopting: socket), name: name, direct: direct, capabilities: capabilities, unplugClasses: unplugClasses,
+                state: StateWish(length: stateLength, version: stateVersion, accepts: stateAccepts))
             launch = launched
             try body(launched)
         } catch {

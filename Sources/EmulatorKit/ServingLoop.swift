@@ -89,8 +89,12 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
             case .nothing: return
             case .read: core.pointee.answer(emulator.read(core.pointee.access, context))
             case .write: core.pointee.answer(emulator.write(core.pointee.access, core.pointee.value, context))
-            case .moved: emulator.moved(core.pointee.access.window, to: core.pointee.movedTo, context)
-            case .timeOffset: emulator.timeOffset(Int64(bitPattern: core.pointee.value))
+            case .moved:
+                emulator.moved(core.pointee.access.window, to: core.pointee.movedTo, context)
+                core.pointee.settle()
+            case .timeOffset:
+                emulator.timeOffset(Int64(bitPattern: core.pointee.value))
+                core.pointee.endTimeOffset()
             }
             if !core.pointee.answered.isEmpty { notify() }
         }
@@ -131,18 +135,31 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
             if sleeps && core.pointee.progress != before { spin.slept(gap: core.pointee.lastWake &- idleSince &+ spent) }
         }
         if ready.control { core.pointee.readControl() }
+        if core.pointee.rebindID != nil { rebind() }
         tellEvents()
         pump()
         tellChanges()
     }
 
+    @inlinable
+    mutating func rebind() {
+        do throws(HostError) {
+            try channel.bind()
+            core.pointee.rebound(nil)
+        } catch {
+            core.pointee.rebound(error)
+        }
+    }
+
     @usableFromInline
     mutating func tellEvents() {
+        if core.pointee.isReleased { return }
         // A device that sets a deadline of 0 in each event must not keep the loop here: each pass is bounded. Whoever has more to do than one
         // event should take does it in several, and is not in the guest's way: requests are served in between.
         var told = 0
         while told < EventSources.mostTimers, let event = core.pointee.nextEvent() {
             emulator.event(event, Context(core: core))
+            core.pointee.settle()
             told += 1
             serveInBetween()
         }
@@ -153,7 +170,14 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
         var told = 0
         while told < EventSources.mostTimers, let change = core.pointee.nextChange() {
             emulator.event(change, Context(core: core))
+            // Whoever is told of a pause may look at the state.
+            core.pointee.settle()
+            if change == .paused && core.pointee.releasing {
+                channel.unbind()
+                core.pointee.released()
+            }
             core.pointee.acknowledgeChange(change)
+            core.pointee.settle()
             told += 1
             serveInBetween()
         }
@@ -219,7 +243,8 @@ extension Core {
     mutating func wait(channel: CInt, block: Bool) -> (channel: Bool, control: Bool) {
         // A closed control socket would be readable for ever.
         let descriptor = control.isClosed ? -1 : control.descriptor
-        var ready = events.wait(channel: channel, control: descriptor, controlWrites: control.wantsToWrite, block: block)
+        // A doorbell that is not ours any more: clearing it would take it from another process.
+        var ready = events.wait(channel: isReleased ? -1 : channel, control: descriptor, controlWrites: control.wantsToWrite, block: block, muted: isReleased)
         if control.hasStash { ready.control = true }
         if ready.channel { lastWake = EventLoop.now() }
         return ready
@@ -228,8 +253,13 @@ extension Core {
     /// A watched descriptor that can be read, or a deadline that has passed.
     @usableFromInline
     mutating func nextEvent() -> Event? {
-        if let descriptor = events.nextReadable() { return touched(descriptor).map { .regionTouched($0) } ?? .readable(descriptor) }
-        return events.nextDue().map { .timer($0) }
+        if let descriptor = events.nextReadable() {
+            isChanged = true
+            return touched(descriptor).map { .regionTouched($0) } ?? .readable(descriptor)
+        }
+        guard let timer = events.nextDue() else { return nil }
+        isChanged = true
+        return .timer(timer)
     }
 
     @usableFromInline

@@ -25,7 +25,11 @@ public struct Setup: ~Copyable {
     public var memory: (any GuestMemory)? { core.pointee.attachment.memory }
 
     /// The device's state that outlives the process, `Emulator.stateLength` bytes.
-    public var state: StateRegion { core.pointee.belongings.state.device }
+    public var state: StateRegion {
+        var state = core.pointee.belongings.state.device
+        state.core = core
+        return state
+    }
 
     // MARK: options
 
@@ -128,7 +132,7 @@ public struct Setup: ~Copyable {
         try options.refuseOthers()
         core.pointee.restoreBARs()
         if core.pointee.run == .quitting { return }
-        core.pointee.belongings.state.markServing()
+        core.pointee.belongings.state.markServing(&core.pointee.area)
         guard let answer = control.request(.ready) else { throw .closed("say", "that it is ready") }
         if case .error(let refusal) = answer.packet.body { throw SetupError("say", "that it is ready", refused: refusal) }
     }

@@ -92,6 +92,7 @@ extension Packet: Codable {
         case "start": body = .start
         case "pause": body = .pause
         case "resume": body = .resume
+        case "release": body = .release
         case "vcpu": body = .vcpu(try VCPUChange(from: decoder))
         case "intx": body = .intx(try INTx(from: decoder))
         case "msi": body = .msi(try MSI(from: decoder))
@@ -153,7 +154,7 @@ extension Packet: Codable {
         case .unplug(let payload): try payload.encode(to: encoder)
         case .ok(let payload): try payload.encode(to: encoder)
         case .error(let payload): try payload.encode(to: encoder)
-        case .ready, .start, .pause, .resume, .memory, .adopted, .quit: break
+        case .ready, .start, .pause, .resume, .release, .memory, .adopted, .quit: break
         }
     }
 }
@@ -171,6 +172,7 @@ extension Message {
         case .start: "start"
         case .pause: "pause"
         case .resume: "resume"
+        case .release: "release"
         case .vcpu: "vcpu"
         case .intx: "intx"
         case .msi: "msi"

@@ -17,7 +17,7 @@ public struct Packet: Equatable, Sendable {
 }
 
 /// What is said. The emulator sends: hello, claim, unclaim, pci, ready, intx, msi, memory, dma, modified, populate, depopulate, log. The
-/// coordinator sends: attach, start, pause, resume, vcpu, dirtyLogging, unplug, adopted, quit. Both send ok and error. A display asks for region, regionPlace, regionDirty
+/// coordinator sends: attach, start, pause, resume, release, vcpu, dirtyLogging, unplug, adopted, quit. Both send ok and error. A display asks for region, regionPlace, regionDirty
 /// and surface, and is told surfaceReader and modeHint; an exporter is told surface, surfaceReader, inputMode and vnc, and sends input, modeHint and vncStatus.
 public enum Message: Equatable, Sendable {
     case hello(Hello)
@@ -29,6 +29,7 @@ public enum Message: Equatable, Sendable {
     case start
     case pause
     case resume
+    case release
     case vcpu(VCPUChange)
     case intx(INTx)
     case msi(MSI)
@@ -75,12 +76,25 @@ public struct Hello: Codable, Equatable, Sendable {
     public var capabilities: [String]
     /// Bytes of state that shall outlive the process; nil: none.
     public var state: Int?
+    /// The version of that state's layout; nil: 1.
+    public var stateVersion: Int?
+    /// The versions of a predecessor's state that it goes on from; nil: its own only.
+    public var stateAccepts: [Int]?
     /// What its devices are to the PV unplug protocol; nil: nothing that is ever unplugged.
     public var unplug: [UnplugClass]?
 
+    private enum CodingKeys: String, CodingKey {
+        case versions, name, modes, capabilities, state, unplug
+        case stateVersion = "state-version"
+        case stateAccepts = "state-accepts"
+    }
+
     public init(
-        versions: [Int] = [1], name: String, modes: [AttachMode], capabilities: [String] = [], state: Int? = nil, unplug: [UnplugClass]? = nil
+        versions: [Int] = [1], name: String, modes: [AttachMode], capabilities: [String] = [], state: Int? = nil, stateVersion: Int? = nil,
+        stateAccepts: [Int]? = nil, unplug: [UnplugClass]? = nil
     ) {
+        self.stateVersion = stateVersion
+        self.stateAccepts = stateAccepts
         self.unplug = unplug
         self.versions = versions
         self.name = name

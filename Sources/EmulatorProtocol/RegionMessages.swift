@@ -8,9 +8,15 @@ public struct StateGrant: Codable, Equatable, Sendable {
     public var length: Int
     /// Whether it is all zero: no predecessor has written to it.
     public var fresh: Bool
-    public init(length: Int, fresh: Bool) {
+    /// The version of the device's state that is in it, as the emulator that wrote it said in `hello`; nil: it is fresh, or not known.
+    public var version: Int?
+    /// Whether it came with a saved guest: no request of it is under way any more. Nil: no.
+    public var restored: Bool?
+    public init(length: Int, fresh: Bool, version: Int? = nil, restored: Bool? = nil) {
         self.length = length
         self.fresh = fresh
+        self.version = version
+        self.restored = restored
     }
 }
 

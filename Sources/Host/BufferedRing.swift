@@ -71,25 +71,35 @@ public struct BufferedRing: @unchecked Sendable {
 
     // MARK: the emulator's side
 
+    /// An entry that was not taken yet.
+    public struct Peeked {
+        public var entry: BufferedEntry
+        /// The places that it takes up: 1, or 2 for 8 bytes.
+        public var count: UInt32
+        /// Its first place, 0 to 510: whenever the host rewinds the pointers, that stays.
+        public var position: UInt32
+        /// Its first 8 bytes, as they stand there.
+        public var word: UInt64
+    }
+
     /// Takes the oldest entry and gives its place back. Nil when the ring is empty, or holds only the first half of
     /// an 8-byte entry.
     public func next() -> BufferedEntry? {
-        guard let (entry, words) = peek() else { return nil }
-        consume(words)
-        return entry
+        guard let peeked = peek() else { return nil }
+        consume(peeked.count)
+        return peeked.entry
     }
 
-    /// Gives places back, once what was in them is done with: as many as `peek` said.
-    public func consume(_ words: UInt32) { demux_ring_consume(ring, words) }
+    /// Gives places back.
+    public func consume(_ count: UInt32) { demux_ring_consume(ring, count) }
 
-    /// Where the oldest entry is: the same for as long as it has not been given back.
-    public var position: UInt32 { pointers().read % Self.capacity }
-
-    /// The oldest entry and how many places it takes, without giving them back.
-    public func peek() -> (entry: BufferedEntry, words: UInt32)? {
-        let (read, write) = pointers()
+    /// Copies an entry without taking it.
+    /// - Parameter skipped: places after the read pointer that were looked at before and not given back.
+    public func peek(skipping skipped: UInt32 = 0) -> Peeked? {
+        let (start, write) = pointers()
+        guard write &- start <= Self.capacity, write &- start > skipped else { return nil }
+        let read = start &+ skipped
         let difference = write &- read
-        guard difference > 0, difference <= Self.capacity else { return nil }
         let low = word(at: read)
         // type:8 pad:1 dir:1 size:2 addr:20 data:32, lowest bit first.
         let size = UInt32(1) << UInt32(truncatingIfNeeded: low >> 10 & 3)
@@ -99,9 +109,8 @@ public struct BufferedRing: @unchecked Sendable {
         if size == 8 {
             guard difference > 1 else { return nil }
             entry.data |= word(at: read &+ 1) & 0xffff_ffff_0000_0000
-            return (entry, 2)
         }
-        return (entry, 1)
+        return Peeked(entry: entry, count: size == 8 ? 2 : 1, position: read % Self.capacity, word: low)
     }
 
     // MARK: the host's side

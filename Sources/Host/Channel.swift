@@ -14,6 +14,9 @@ public protocol Channel: ~Copyable {
     var waitDescriptor: CInt { get }
     /// Connects the notifications, once the server is enabled (Xen's event-channel numbers are valid only then).
     mutating func bind() throws(HostError)
+    /// Lets go of the notifications, so that another process can connect them; `bind` connects them again. What Xen would tell meanwhile is lost: whoever
+    /// binds looks at everything.
+    mutating func unbind()
     /// Takes the notifications that have come. True when there was one; a spurious one is harmless, because the caller
     /// then looks at every slot and at the ring.
     mutating func acknowledge() -> Bool
@@ -26,6 +29,8 @@ public protocol Channel: ~Copyable {
 
 extension Channel where Self: ~Copyable {
     public var named: VCPUSet? { nil }
+    /// Nothing needs to be let go of where doorbells can be shared.
+    public mutating func unbind() {}
 }
 
 /// A channel held by reference, for control-plane code that keeps several of different kinds.
@@ -82,6 +87,9 @@ public struct VCPUSet: Equatable, Sendable {
     public func contains(_ index: Int) -> Bool {
         (index < 64 ? low >> UInt64(truncatingIfNeeded: index) : high >> UInt64(truncatingIfNeeded: index &- 64)) & 1 != 0
     }
+
+    /// The lowest one; -1: it is empty.
+    public var first: Int { low != 0 ? low.trailingZeroBitCount : high != 0 ? high.trailingZeroBitCount &+ 64 : -1 }
 
     /// Takes the lowest one out; nil when empty.
     public mutating func popFirst() -> Int? {

@@ -61,6 +61,17 @@ public struct SlotPage: @unchecked Sendable {
         return demux_slot_move(slot, UInt8(DEMUX_STATE_INPROCESS), UInt8(DEMUX_STATE_RESPONSE_READY))
     }
 
+    /// Answers a request that nobody has taken, or that one who is dead had: READY or INPROCESS becomes IORESP_READY at once. Never by way of
+    /// INPROCESS: whoever serves next takes a request found there for one that its predecessor had begun.
+    /// - Returns: false when no request waits in the slot.
+    public func answerUntaken(_ index: Int, data: UInt64) -> Bool {
+        let slot = slot(index)
+        let state = demux_slot_bits(slot) & UInt8(DEMUX_BITS_STATE)
+        guard state == UInt8(DEMUX_STATE_READY) || state == UInt8(DEMUX_STATE_INPROCESS) else { return false }
+        slot.pointee.data = data
+        return demux_slot_move(slot, state, UInt8(DEMUX_STATE_RESPONSE_READY))
+    }
+
     // MARK: the host's side
 
     /// Fills a slot and makes it READY, as Xen does for a vCPU's access. The caller notifies.
@@ -75,6 +86,13 @@ public struct SlotPage: @unchecked Sendable {
         slot.pointee.type = request.type
         demux_slot_store_bits(slot, request.bits(state: .ready))
         return true
+    }
+
+    /// Fills a slot with a request that somebody has taken already and not answered: what a relay gives the successor of a dead emulator.
+    public func submitTaken(_ index: Int, _ request: IORequest) {
+        clear(index)
+        guard submit(index, request) else { return }
+        demux_slot_store_bits(slot(index), request.bits(state: .inProcess))
     }
 
     /// Takes an answer: moves IORESP_READY to NONE and gives the data. Nil when there is no answer yet.

@@ -4,12 +4,14 @@ import Platform
 
 /// Whoever holds descriptors for a coordinator, so that its successor finds them.
 public protocol DescriptorKeeper: AnyObject {
-    /// Holds a duplicate under a name, in the place of what it held under it.
-    func keep(_ descriptor: CInt, as name: String)
+    /// Holds duplicates under a name, in the place of what it held under it: all of them at once.
+    func keep(_ descriptors: [CInt], as name: String)
     /// Lets go of a name; of everything below when it ends in "/".
     func drop(_ name: String)
     /// What a predecessor gave under a name; it stays held. Nil when there was nothing, or it was taken already.
-    func take(_ name: String) -> OwnedDescriptor?
+    func take(_ name: String) -> DescriptorBag?
+    /// Names that a predecessor gave and nobody has taken.
+    var untaken: [String] { get }
     /// How a process ended that is not this one's child; nil when nobody knows.
     func exit(of pid: pid_t) -> ChildProcess.Exit?
     /// What is held is enough for a successor.
@@ -78,13 +80,15 @@ public final class KeeperLink: DescriptorKeeper {
         do { try socket.send(message.bytes, descriptors: descriptors) } catch { lose() }
     }
 
-    public func keep(_ descriptor: CInt, as name: String) { send(.keep(name), [descriptor]) }
+    public func keep(_ descriptors: [CInt], as name: String) { send(.keep(name), descriptors) }
 
     public func drop(_ name: String) { send(.drop(name)) }
 
     public func ready() { send(.ready) }
 
-    public func take(_ name: String) -> OwnedDescriptor? { found.removeValue(forKey: name)?.take() }
+    public func take(_ name: String) -> DescriptorBag? { found.removeValue(forKey: name) }
+
+    public var untaken: [String] { found.keys.sorted() }
 
     /// The predecessors' descriptors that nobody took are let go of here; the keeper goes on holding them.
     public func forgetRest() { found = [:] }

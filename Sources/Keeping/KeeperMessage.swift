@@ -5,7 +5,7 @@ import Platform
 public enum KeeperMessage: Equatable, Sendable {
     // MARK: the coordinator says
 
-    /// Hold the descriptor beside this under that name, in the place of what it holds under it.
+    /// Hold the descriptors beside this under that name, in the place of what it holds under it.
     case keep(String)
     /// Close what is held under a name; when it ends in "/", everything whose name begins so.
     case drop(String)
@@ -16,7 +16,7 @@ public enum KeeperMessage: Equatable, Sendable {
 
     // MARK: the keeper says
 
-    /// Under this name the descriptor beside it is held.
+    /// Under this name the descriptors beside it are held.
     case held(String)
     /// All that is held was said. How many coordinators there were before this one.
     case begin(predecessors: Int)

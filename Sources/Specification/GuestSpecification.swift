@@ -100,12 +100,21 @@ public struct EmulatorSpecification: Codable, Equatable, Sendable {
     public var gid: UInt32?
     /// Whether another process takes its place when it dies; nil: when it has state that outlives it.
     public var restart: RestartPolicy?
+    /// How long the guest's accesses wait for a successor of one that died before the coordinator answers them itself, in milliseconds.
+    public var successorWithinMilliseconds: Int
+    /// Successors within a minute; whoever dies more often is left dead.
+    public var restartLimit: Int
+    /// The longest wait between a death and its successor's start, in milliseconds. The first one within a minute never waits.
+    public var restartDelayMilliseconds: Int
 
     public init(
         name: String, program: String, arguments: [String] = [], mode: AttachMode? = nil, options: [String: String] = [:],
         pciSlot: String? = nil, interpose: [String] = [], readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil, gid: UInt32? = nil,
-        restart: RestartPolicy? = nil
+        restart: RestartPolicy? = nil, successorWithinMilliseconds: Int = 250, restartLimit: Int = 10, restartDelayMilliseconds: Int = 5000
     ) {
+        self.successorWithinMilliseconds = successorWithinMilliseconds
+        self.restartLimit = restartLimit
+        self.restartDelayMilliseconds = restartDelayMilliseconds
         self.name = name
         self.program = program
         self.arguments = arguments

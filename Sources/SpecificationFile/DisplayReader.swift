@@ -10,7 +10,7 @@ extension EmulatorReader {
     private static let exporterProgram = "demux-vnc"
     private static let displayKeys = [
         "program", "arguments", "memory", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart",
-    ]
+    ] + restartKeys
     private static let exporterKeys = [
         "program", "arguments", "listen", "password", "password-file", "password-required", "tls", "websocket", "share", "keymap", "clipboard",
         "view-only", "clients", "name", "ready-within", "user", "group", "restart",
@@ -37,7 +37,7 @@ extension EmulatorReader {
         result.interpose = readInterpositions(fields)
         if let time = readTime(fields) { result.readyWithinMilliseconds = time }
         (result.uid, result.gid) = readAccount(fields)
-        result.restart = readRestart(fields)
+        readRestart(fields, into: &result)
         return result
     }
 

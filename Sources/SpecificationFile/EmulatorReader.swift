@@ -7,7 +7,9 @@ import Yams
 final class EmulatorReader {
     private static let keys = [
         "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart",
-    ]
+    ] + restartKeys
+    /// What follows a death, besides `restart`.
+    static let restartKeys = ["successor-within", "restart-limit", "restart-delay"]
     /// The options travel to the emulator in one message, which has at most 65536 bytes and escapes some of them.
     private static let largestOptions = 8192
     private static let mostArguments = 256
@@ -37,7 +39,7 @@ final class EmulatorReader {
         result.interpose = readInterpositions(fields)
         if let time = readTime(fields) { result.readyWithinMilliseconds = time }
         (result.uid, result.gid) = readAccount(fields)
-        result.restart = readRestart(fields)
+        readRestart(fields, into: &result)
         return name == nil || program == nil ? nil : result
     }
 
@@ -151,6 +153,18 @@ final class EmulatorReader {
         fields.value(
             "ready-within", allowed: "a time from 1ms to 60s, written as 500ms or 5s",
             { Quantities.milliseconds($0).flatMap { (1...60_000).contains($0) ? $0 : nil } })
+    }
+
+    /// What follows a death.
+    func readRestart(_ fields: Fields, into result: inout EmulatorSpecification) {
+        result.restart = readRestart(fields)
+        func time(_ key: String) -> Int? {
+            fields.value(key, allowed: "a time from 0ms to 60s, written as 250ms or 5s", { Quantities.milliseconds($0).flatMap { (0...60_000).contains($0) ? $0 : nil } })
+        }
+        if let budget = time("successor-within") { result.successorWithinMilliseconds = budget }
+        if let delay = time("restart-delay") { result.restartDelayMilliseconds = delay }
+        let limit = fields.value("restart-limit", allowed: "a number from 0 to 100000", { Quantities.decimal($0).flatMap { (0...100_000).contains($0) ? $0 : nil } })
+        if let limit { result.restartLimit = limit }
     }
 
     func readRestart(_ fields: Fields) -> RestartPolicy? {

@@ -84,6 +84,8 @@ public struct XenChannel: Channel, ~Copyable {
         return evtchn_port_t(local)
     }
 
+    public mutating func unbind() { unbindAll() }
+
     private mutating func unbindAll() {
         guard let raw = events else { return }
         for vcpu in 0..<vcpuCount where ports[vcpu] != 0 {

@@ -28,6 +28,7 @@ public struct XenDirect: DirectAttachment, ~Copyable {
     public var waitDescriptor: CInt { channel.waitDescriptor }
     public var named: VCPUSet? { channel.named }
     public mutating func bind() throws(HostError) { try channel.bind() }
+    public mutating func unbind() { channel.unbind() }
     public mutating func acknowledge() -> Bool { channel.acknowledge() }
     public func notify(_ vcpu: Int) { channel.notify(vcpu) }
 }

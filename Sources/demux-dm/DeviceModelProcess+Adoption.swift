@@ -42,10 +42,10 @@ extension DeviceModelProcess {
         desk.slots = Set(known?.devices ?? [])
         try coordinator.adopt(inheritance, predecessors: keeper.predecessors)
         try watchEverything()
-        if let place = arguments.monitor, let listener = keeper.take(DeviceModelRecord.facade) {
+        if let place = arguments.monitor, let listener = keeper.take(DeviceModelRecord.facade)?.take() {
             use(try QMPFacade(loop: loop, adopting: listener, of: place, qemu: folder + "/qemu-libxl.qmp"))
         }
-        if let pid = known?.status?.pid, coordinator.broken == nil, let handle = keeper.take(DeviceModelRecord.qemu) {
+        if let pid = known?.status?.pid, coordinator.broken == nil, let handle = keeper.take(DeviceModelRecord.qemu)?.take() {
             let child = ChildProcess(adopting: handle, pid: pid, program: coordinator.specification.qemu, ask: { [weak keeper] in keeper?.exit(of: $0) })
             qemu = child
             talk(to: folder + "/qemu-demux.qmp")
@@ -54,6 +54,7 @@ extension DeviceModelProcess {
             try loop.watch(child.exitDescriptor, for: .readable) { [unowned self] _ in self.qemuEnded() }
         } else {
             facade?.close()
+            if let reason = coordinator.broken { isBroken(reason) }
         }
         keeper.forgetRest()
         coordinator.ownerChanged()

@@ -162,7 +162,7 @@ final class DeviceModelProcess {
         try coordinator.openControl()
         if let listener = arguments.monitor {
             let facade = try QMPFacade(loop: loop, at: listener, qemu: folder + "/qemu-libxl.qmp")
-            keeper?.keep(facade.descriptor, as: DeviceModelRecord.facade)
+            keeper?.keep([facade.descriptor], as: DeviceModelRecord.facade)
             use(facade)
         }
         if let incoming = arguments.incoming { try MonitorDesk.restore(from: incoming, into: coordinator) }
@@ -198,7 +198,7 @@ final class DeviceModelProcess {
         qemu = child
         // What was QEMU's is QEMU's alone from now on.
         for number in inherited where !isMonitor(number) { _ = close(number) }
-        keeper?.keep(child.descriptor, as: DeviceModelRecord.qemu)
+        keeper?.keep([child.descriptor], as: DeviceModelRecord.qemu)
         try loop.watch(child.exitDescriptor, for: .readable) { [unowned self] _ in self.qemuEnded() }
         note(.info, "QEMU runs (pid \(child.pid))")
         updateStatus("starting")

@@ -108,7 +108,7 @@ final class Keeper {
 
     private func take(_ message: KeeperMessage?, _ bag: DescriptorBag, _ from: Coordinator) {
         switch message {
-        case .keep(let name) where bag.count == 1:
+        case .keep(let name) where bag.count > 0:
             if name == KeeperNames.listener { open(bag) } else { holdings.keep(bag, as: name) }
         case .drop(let name): holdings.drop(name)
         case .ready:

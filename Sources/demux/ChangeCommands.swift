@@ -3,6 +3,7 @@ import CLinux
 import ControlProtocol
 import Glibc
 import Platform
+import SpecificationFile
 
 struct DetachCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -25,6 +26,71 @@ struct DetachCommand: ParsableCommand {
             guard case .done(let text) = try client.ask(.detach(name: emulator), limit: Self.limit) else { throw client.unexpected }
             Output.line(Table.clean(text))
         }
+    }
+}
+
+struct ReplaceCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "replace",
+        abstract: "Put another program in a running emulator's place.",
+        discussion: """
+            The new one starts while the old one serves; then it goes on from the old one's state, on the same server and with the same claims. The guest sees a \
+            pause, nothing else. When the new one does not get to serve, or does not accept the version of the state, the old one goes on.
+            """
+    )
+
+    @OptionGroup var guest: GuestOptions
+
+    @Argument(help: "The emulator's name, as 'demux status' shows it.")
+    var emulator: String
+
+    @Option(help: "An absolute path, or the name of a program beside demux.")
+    var program: String
+
+    @Option(name: .customLong("argument"), parsing: .unconditionalSingleValue, help: "One argument for the program, in place of those that it has; can be repeated.")
+    var arguments: [String] = []
+
+    @Option(
+        name: .customLong("option"), help: ArgumentHelp("One option for the emulator, beside those that it has; can be repeated.", valueName: "key=value"))
+    var options: [String] = []
+
+    @Option(help: ArgumentHelp("How long the guest's accesses may wait for the new one: 250ms, 1s. Otherwise as its specification says.", valueName: "time"))
+    var successorWithin: String?
+
+    /// The coordinator gives the new one its time to start, and then to take over.
+    private static let limit = Duration.seconds(130)
+
+    func validate() throws {
+        for option in options where !option.contains("=") || option.hasPrefix("=") {
+            throw ValidationError("'--option \(Table.clean(option))' is not of the form key=value.")
+        }
+    }
+
+    func run() throws {
+        try carryOut {
+            let change = try reportingIssues { () throws(SpecificationErrors) in try self.change() }
+            let client = try guest.connect()
+            guard case .done(let text) = try client.ask(.replace(name: emulator, change: change), limit: Self.limit) else { throw client.unexpected }
+            Output.line(Table.clean(text))
+        }
+    }
+
+    /// Read as an emulator's description is, so that what is wrong is said in the same words.
+    private func change() throws(SpecificationErrors) -> ProgramChange {
+        var fields: [(key: String, value: SpecificationReader.Field)] = [("name", .text(emulator)), ("program", .text(program))]
+        if !arguments.isEmpty { fields.append(("arguments", .list(arguments))) }
+        if !options.isEmpty {
+            fields.append(
+                ("options", .mapping(options.map { option -> (key: String, value: String) in
+                    let key = option.prefix { $0 != "=" }
+                    return (String(key), String(option.dropFirst(key.count + 1)))
+                })))
+        }
+        if let successorWithin { fields.append(("successor-within", .text(successorWithin))) }
+        let wanted = try SpecificationReader().emulator(fields: fields, source: "the command line")
+        return ProgramChange(
+            program: wanted.program, arguments: arguments.isEmpty ? nil : wanted.arguments, options: options.isEmpty ? nil : wanted.options,
+            successorWithinMilliseconds: successorWithin == nil ? nil : wanted.successorWithinMilliseconds)
     }
 }
 

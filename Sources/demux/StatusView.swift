@@ -51,6 +51,9 @@ struct StatusView {
         if earlier != nil { columns.append(.init("PER SECOND", .right)) }
         let restarted = status.emulators.contains { ($0.restarts ?? 0) > 0 }
         if restarted { columns.insert(.init("RESTARTS", .right), at: 3) }
+        let parked = status.emulators.contains { ($0.parked ?? 0) > 0 }
+        // What the coordinator answered in an emulator's place.
+        if parked { columns.append(.init("PARKED", .right)) }
         columns += [.init("PORTS R/W", .right), .init("MMIO R/W", .right), .init("CONFIG R/W", .right)]
         columns += shown.map { .init($0.1, .right) }
         var table = Table(columns)
@@ -61,6 +64,7 @@ struct StatusView {
             ]
             if earlier != nil { cells.append(rate(of: emulator)) }
             if restarted { cells.insert("\(emulator.restarts ?? 0)", at: 3) }
+            if parked { cells.append("\(emulator.parked ?? 0)") }
             cells += [
                 "\(emulator.count(.portReads))/\(emulator.count(.portWrites))",
                 "\(emulator.count(.memoryReads))/\(emulator.count(.memoryWrites))",

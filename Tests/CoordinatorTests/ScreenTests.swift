@@ -11,12 +11,14 @@ import Testing
 
 @Suite("When a process that died is started again")
 struct BackoffTests {
-    @Test("soon at first, then later and later, and not an eleventh time within a minute")
+    private let usual = EmulatorSpecification(name: "e", program: "/e")
+
+    @Test("at once at first, then later and later, and not an eleventh time within a minute")
     func growing() {
         var backoff = RestartBackoff()
-        let delays = (0..<10).map { backoff.next(now: UInt64($0)) }
-        #expect(delays == [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000].map { Duration.milliseconds($0) })
-        #expect(backoff.next(now: 59_999_999_999) == nil)
+        let delays = (0..<10).map { backoff.next(now: UInt64($0), for: usual) }
+        #expect(delays == [0, 50, 100, 200, 400, 800, 1600, 3200, 5000, 5000].map { Duration.milliseconds($0) })
+        #expect(backoff.next(now: 59_999_999_999, for: usual) == nil)
     }
 
     @Test("what is longer ago than a minute is forgiven")
@@ -24,8 +26,22 @@ struct BackoffTests {
         var backoff = RestartBackoff()
         let second: UInt64 = 1_000_000_000
         // One death every ten seconds, for an hour.
-        for round in 0..<UInt64(360) { #expect(backoff.next(now: round * 10 * second).map { $0 <= .seconds(2) } == true) }
-        #expect(backoff.next(now: 3600 * second + 60 * second) == RestartBackoff.shortest)
+        for round in 0..<UInt64(360) { #expect(backoff.next(now: round * 10 * second, for: usual).map { $0 <= .seconds(2) } == true) }
+        #expect(backoff.next(now: 3600 * second + 60 * second, for: usual) == .zero)
+    }
+
+    @Test("the specification bounds the wait and says how often")
+    func specified() {
+        var eager = usual
+        eager.restartLimit = 1000
+        eager.restartDelayMilliseconds = 60
+        var backoff = RestartBackoff()
+        let delays = (0..<1000).map { backoff.next(now: UInt64($0), for: eager) }
+        #expect(delays.prefix(4) == [.zero, .milliseconds(50), .milliseconds(60), .milliseconds(60)] && delays.last == .milliseconds(60))
+        #expect(backoff.next(now: 1000, for: eager) == nil)
+        eager.restartLimit = 0
+        var never = RestartBackoff()
+        #expect(never.next(now: 0, for: eager) == nil)
     }
 }
 
@@ -97,27 +113,47 @@ struct VNCDeskTests {
 struct HoldingsTests {
     @Test("a state is fresh until somebody has served with it, and its length is bounded")
     func state() throws {
-        let holdings = Holdings()
+        let holdings = try Holdings(name: "e")
         for length in [-1, 0, StateGrant.largest + 1, .max] {
-            #expect(throws: Refusal.self) { try holdings.grantState(length: length, to: DescriptorBag()) }
+            #expect(throws: Refusal.self) { try holdings.grantState(length: length, version: 1, to: DescriptorBag()) }
         }
         let bag = DescriptorBag()
-        #expect(try holdings.grantState(length: 64, to: bag) == StateGrant(length: 64, fresh: true))
+        #expect(try holdings.grantState(length: 64, version: 1, to: bag) == StateGrant(length: 64, fresh: true, version: 1))
         guard let descriptor = bag.take() else { throw CancellationError() }
         var byte: UInt8 = 7
         #expect(pwrite(descriptor.raw, &byte, 1, 0) == 1)
-        #expect(try holdings.grantState(length: 64, to: DescriptorBag()).fresh, "whoever wrote it never served")
+        #expect(try holdings.grantState(length: 64, version: 1, to: DescriptorBag()).fresh, "whoever wrote it never served")
         #expect(holdings.state?.bytes.first == 0)
         #expect(pwrite(descriptor.raw, &byte, 1, 0) == 1)
-        holdings.noteServing()
-        #expect(try !holdings.grantState(length: 64, to: DescriptorBag()).fresh)
+        holdings.noteServing(version: 1)
+        #expect(try !holdings.grantState(length: 64, version: 1, to: DescriptorBag()).fresh)
         #expect(holdings.state?.bytes.first == 7)
-        #expect(try holdings.grantState(length: 128, to: DescriptorBag()).fresh, "another device's")
+    }
+
+    @Test("a program goes on from a state of its own version or one that it accepts, of the same length, and from no other")
+    func versions() throws {
+        func hello(_ length: Int?, version: Int? = nil, accepts: [Int]? = nil) -> Hello {
+            Hello(name: "e", modes: [.isolated], state: length, stateVersion: version, stateAccepts: accepts)
+        }
+        let holdings = try Holdings(name: "e")
+        try holdings.checkState(hello(64, version: 9))
+        #expect(try holdings.grantState(length: 64, version: 2, to: DescriptorBag()).version == 2)
+        holdings.noteServing(version: 2)
+        try holdings.checkState(hello(64, version: 2))
+        try holdings.checkState(hello(64, version: 3, accepts: [1, 2]))
+        // One that asks for no state leaves it as it is.
+        try holdings.checkState(hello(nil))
+        for bad in [hello(64), hello(64, version: 3), hello(64, version: 3, accepts: [1]), hello(128, version: 2)] {
+            #expect(throws: Refusal.self) { try holdings.checkState(bad) }
+        }
+        #expect(try holdings.grantState(length: 64, version: 3, to: DescriptorBag()) == StateGrant(length: 64, fresh: false, version: 2))
+        holdings.noteServing(version: 3)
+        #expect(throws: Refusal.self) { try holdings.checkState(hello(64, version: 2)) }
     }
 
     @Test("regions are whole pages, few and not too large, and need a host that has them")
     func regions() throws {
-        let holdings = Holdings()
+        let holdings = try Holdings(name: "e")
         let host = try LocalHost(domain: try #require(DomainID(1)))
         for length in [UInt64(0), 1, 4095, 4097, Holdings.largestRegion + 4096, .max, .max & ~0xfff] {
             #expect(throws: Refusal.self) { try holdings.region(RegionRequest(length: length, label: "x"), host: host) }

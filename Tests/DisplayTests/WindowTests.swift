@@ -164,16 +164,19 @@ struct WindowTests {
         let first = try textual()
         var random = Numbers(seed: UInt64(seed) + 1)
         let second = try Machine(after: first) { base, length in
-            for place in stride(from: KitState.length, to: length, by: 8) where seed < 8 || random.next() % 16 == 0 {
-                base.storeBytes(of: random.next(), toByteOffset: place, as: UInt64.self)
+            let isChanged = Committed.change(base, length: length, deviceLength: Display.stateLength) { bytes in
+                for place in stride(from: 0, to: bytes.count, by: 8) where seed < 8 || random.next() % 16 == 0 {
+                    bytes.storeBytes(of: random.next(), toByteOffset: place, as: UInt64.self)
+                }
+                // The version, and what says that the record of the plain window is one: else all is thrown away.
+                if seed % 2 == 0 {
+                    bytes.storeBytes(of: 1, toByteOffset: 0, as: UInt32.self)
+                    bytes.storeBytes(of: 0x314e_4950, toByteOffset: 2048, as: UInt32.self)
+                    bytes.storeBytes(of: seed % 4 == 0 ? 0x8000 : 0x10000, toByteOffset: 2056, as: UInt32.self)
+                    bytes.storeBytes(of: UInt32(seed % 5) << 15, toByteOffset: 2052, as: UInt32.self)
+                }
             }
-            // The version, and what says that the record of the plain window is one: else all is thrown away.
-            if seed % 2 == 0 {
-                base.storeBytes(of: 1, toByteOffset: KitState.length, as: UInt32.self)
-                base.storeBytes(of: 0x314e_4950, toByteOffset: KitState.length + 2048, as: UInt32.self)
-                base.storeBytes(of: seed % 4 == 0 ? 0x8000 : 0x10000, toByteOffset: KitState.length + 2056, as: UInt32.self)
-                base.storeBytes(of: UInt32(seed % 5) << 15, toByteOffset: KitState.length + 2052, as: UInt32.self)
-            }
+            #expect(isChanged)
         }
         try second.reader(viewers: 1)
         for _ in 0..<20 { second.guest.turn() }

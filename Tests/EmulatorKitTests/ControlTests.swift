@@ -55,6 +55,45 @@ struct ControlTests {
         #expect(guest.coordinator.slots.state(1) == .ready)
     }
 
+    @Test("one that is told to release finishes what it has, and leaves the slots and the doorbell to another until it is told to resume")
+    func released() throws {
+        let guest = try Harness(Probe.self, FakeCoordinator())
+        guest.emulator.defers = { $0 == 0 }
+        #expect(guest.read(port: Probe.portBase) == nil)
+        guest.coordinator.send(Packet(.release, id: 66))
+        guest.turn()
+        #expect(guest.coordinator.answered(66) == nil)
+        let token = try #require(guest.emulator.tokens.first)
+        let completed = guest.core.pointee.complete(token, 3)
+        #expect(completed)
+        guest.turn()
+        #expect(guest.coordinator.slots.collect(0) == 3)
+        #expect(guest.coordinator.answered(66) == .ok(Reply()))
+        guest.emulator.defers = { _ in false }
+        #expect(guest.read(port: Probe.portBase, vcpu: 1) == nil)
+        #expect(guest.coordinator.isKicked, "it has not taken another's ring")
+        guest.coordinator.send(Packet(.resume, id: 67))
+        guest.turn()
+        #expect(guest.coordinator.answered(67) == .ok(Reply()))
+        #expect(guest.coordinator.slots.collect(1) != nil)
+    }
+
+    @Test("one that has paused already releases when it is told so, and can be told to quit then")
+    func releasedAfterPause() throws {
+        let guest = try Harness(Probe.self, FakeCoordinator())
+        for (message, id) in [(Message.pause, UInt32(70)), (.release, 71), (.release, 72)] {
+            guest.coordinator.send(Packet(message, id: id))
+            guest.turn()
+            #expect(guest.coordinator.answered(id) == .ok(Reply()))
+        }
+        #expect(guest.read(port: Probe.portBase) == nil)
+        #expect(guest.coordinator.isKicked)
+        guest.coordinator.send(Packet(.quit, id: 73))
+        guest.turn()
+        #expect(guest.coordinator.answered(73) == .ok(Reply()))
+        #expect(guest.coordinator.slots.state(0) == .ready)
+    }
+
     @Test("a device that has nothing to unplug refuses to be asked, and says nothing of it in hello")
     func nothingToUnplug() throws {
         let guest = try Harness(Probe.self, FakeCoordinator())

@@ -81,7 +81,7 @@ struct DirectRegionTests {
 
     private func coordinator(places: [UInt64] = [home, windowHome], adopted: Bool = false) throws -> FakeCoordinator {
         let coordinator = try FakeCoordinator()
-        coordinator.state = (try FakeCoordinator.SharedBox(length: 12288), true)
+        coordinator.state = (try FakeCoordinator.SharedBox(length: try KitState.wanted(deviceLength: Screen.stateLength)), true)
         coordinator.distort = { grant, descriptors in
             let index = grant.region - 40
             descriptors = []

@@ -9,17 +9,11 @@ import Platform
 final class FakeCoordinator: @unchecked Sendable {
     let theirs: CInt
     private let socket: MessageSocket
-    private let countersMemory: SharedMemory
-    private let slotsMemory: SharedMemory
-    private let ringMemory: SharedMemory?
-    private let ramMemory: SharedMemory?
-    private let mappings: [MappingBox]
+    let pages: Pages
     let slots: SlotPage
     let ring: BufferedRing?
     let counters: CounterPage
     let ram: UnsafeMutableRawPointer?
-    private let kick: EventFD
-    private let done: EventFD
     let vcpus: Int
     let options: [String: String]
     /// What the emulator sent, in order.
@@ -31,6 +25,9 @@ final class FakeCoordinator: @unchecked Sendable {
     var refused: [IORange] = []
     /// The state region that is handed out, and whether it is said to be fresh; nil: none.
     var state: (memory: SharedBox, fresh: Bool)?
+    /// What else is said of it.
+    var stateVersion: Int?
+    var isRestored = false
     /// What hello asked for.
     private(set) var hello: Hello?
     /// Regions made, by label: memory, bitmap, doorbell and where they are.
@@ -82,47 +79,37 @@ final class FakeCoordinator: @unchecked Sendable {
     static let ramBase: UInt64 = 0x10000
     static let ramLength = 0x8000
 
-    final class MappingBox {
-        let mapping: Mapping
-        init(_ mapping: consuming Mapping) { self.mapping = mapping }
-        var base: UnsafeMutableRawPointer { mapping.base }
+    /// What the guest and its emulator share, whoever the emulator is.
+    final class Pages {
+        let counters: SharedBox
+        let slots: SharedBox
+        let ring: SharedBox?
+        let ram: SharedBox?
+        let kick: EventFD
+        let done: EventFD
+
+        init(ring hasRing: Bool, memory: Bool) throws {
+            counters = try SharedBox(length: 4096)
+            CounterPage(page: counters.base).initialize()
+            slots = try SharedBox(length: 4096)
+            ring = hasRing ? try SharedBox(length: 4096) : nil
+            ram = memory ? try SharedBox(length: FakeCoordinator.ramLength) : nil
+            kick = try EventFD()
+            done = try EventFD()
+        }
     }
 
-    init(vcpus: Int = 4, ring hasRing: Bool = true, memory: Bool = true, options: [String: String] = [:]) throws {
+    /// - Parameter pages: those of a dead emulator, for its successor.
+    init(vcpus: Int = 4, ring hasRing: Bool = true, memory: Bool = true, options: [String: String] = [:], on pages: Pages? = nil) throws {
         let (mine, theirs) = try MessageSocket.pair()
         self.theirs = theirs
         socket = MessageSocket(adopting: OwnedDescriptor(adopting: mine))
-        countersMemory = try SharedMemory(name: "counters", length: 4096)
-        slotsMemory = try SharedMemory(name: "slots", length: 4096)
-        let countersBox = MappingBox(try countersMemory.map(what: "counters"))
-        let slotsBox = MappingBox(try slotsMemory.map(what: "slots"))
-        var boxes = [countersBox, slotsBox]
-        slots = SlotPage(page: slotsBox.base)
-        counters = CounterPage(page: countersBox.base)
-        counters.initialize()
-        if hasRing {
-            let memory = try SharedMemory(name: "ring", length: 4096)
-            let box = MappingBox(try memory.map(what: "ring"))
-            boxes.append(box)
-            ring = BufferedRing(page: box.base)
-            ringMemory = consume memory
-        } else {
-            ring = nil
-            ringMemory = nil
-        }
-        if memory {
-            let memory = try SharedMemory(name: "ram", length: Self.ramLength)
-            let box = MappingBox(try memory.map(what: "ram"))
-            boxes.append(box)
-            ram = box.base
-            ramMemory = consume memory
-        } else {
-            ram = nil
-            ramMemory = nil
-        }
-        mappings = boxes
-        kick = try EventFD()
-        done = try EventFD()
+        let pages = try pages ?? Pages(ring: hasRing, memory: memory)
+        self.pages = pages
+        slots = SlotPage(page: pages.slots.base)
+        counters = CounterPage(page: pages.counters.base)
+        ring = pages.ring.map { BufferedRing(page: $0.base) }
+        ram = pages.ram?.base
         self.vcpus = vcpus
         self.options = options
     }
@@ -150,12 +137,13 @@ final class FakeCoordinator: @unchecked Sendable {
 
     private func sendAttach(_ id: UInt32?) {
         guard let domain = DomainID(7), let server = ServerID(3) else { return }
-        var descriptors = [countersMemory.descriptor.raw, slotsMemory.descriptor.raw, kick.descriptor.raw, done.descriptor.raw]
-        if let raw = ringMemory.raw { descriptors.append(raw) }
+        var descriptors = [pages.counters.memory.descriptor.raw, pages.slots.memory.descriptor.raw, pages.kick.descriptor.raw, pages.done.descriptor.raw]
+        if let ring = pages.ring { descriptors.append(ring.memory.descriptor.raw) }
         var grant: StateGrant?
         if let state {
             descriptors.append(state.memory.memory.descriptor.raw)
-            grant = StateGrant(length: state.memory.memory.length, fresh: state.fresh)
+            grant = StateGrant(
+                length: state.memory.memory.length, fresh: state.fresh, version: stateVersion, restored: isRestored ? true : nil)
         }
         let attach = Attach(
             mode: .isolated, domain: domain, server: server, vcpus: vcpus, ring: ring != nil, name: "tested", options: options, state: grant)
@@ -212,7 +200,7 @@ final class FakeCoordinator: @unchecked Sendable {
             let address = request.slot.flatMap { PCIAddress(parsing: $0) } ?? PCIAddress(device: 5)
             send(Packet(.ok(Reply(claim: 900, address: address)), re: id))
         case .memory:
-            guard let raw = ramMemory.raw else {
+            guard let raw = pages.ram?.memory.descriptor.raw else {
                 return send(Packet(.error(Refusal(.unsupported, asked: "memory", message: "there is none")), re: id))
             }
             // Two regions that touch and one that lies apart, so that holes and joins are walked through.
@@ -251,17 +239,13 @@ final class FakeCoordinator: @unchecked Sendable {
     /// Goes away, as a coordinator that was killed.
     func close() { _ = shutdown(socket.descriptor.raw, CInt(SHUT_RDWR)) }
 
-    func ringKick() { kick.ring() }
-    func takeDone() -> Bool { done.clear() }
-}
-
-extension Optional where Wrapped == SharedMemory {
-    fileprivate var raw: CInt? {
-        switch self {
-        case .some(let memory): memory.descriptor.raw
-        case .none: nil
-        }
+    /// Whether the doorbell was rung and nobody has cleared it.
+    var isKicked: Bool {
+        var wait = pollfd(fd: pages.kick.descriptor.raw, events: Int16(POLLIN), revents: 0)
+        return poll(&wait, 1, 0) == 1
     }
+    func ringKick() { pages.kick.ring() }
+    func takeDone() -> Bool { pages.done.clear() }
 }
 
 /// Runs a closure on a thread of its own, for the one moment in which both ends of a socket wait for each other.

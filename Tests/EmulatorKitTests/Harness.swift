@@ -14,7 +14,8 @@ final class Harness<E: Emulator & ~Copyable> {
     init(_ type: E.Type, _ coordinator: FakeCoordinator, guest: (any DirectGuest)? = nil, beforeStart: (FakeCoordinator) -> Void = { _ in }) throws {
         self.coordinator = coordinator
         let join = onThread { coordinator.serveSetup() }
-        let launch = try Launch(socket: OwnedDescriptor(adopting: coordinator.theirs), name: E.name, direct: false, capabilities: E.capabilities, unplugClasses: E.unplugClasses, stateLength: E.stateLength)
+        let launch = try Launch(socket: OwnedDescriptor(adopting: coordinator.theirs), name: E.name, direct: false, capabilities: E.capabilities, unplugClasses: E.unplugClasses,
+            state: StateWish(length: E.stateLength, version: E.stateVersion, accepts: E.stateAccepts))
         if let guest { launch.setGuest(guest) }
         let channel = try launch.isolatedChannel()
         let core = try launch.makeCore(slots: channel.slots, ring: channel.ring, vcpus: channel.vcpuCount)

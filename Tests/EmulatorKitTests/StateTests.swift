@@ -7,11 +7,13 @@ import Testing
 
 @Suite("State that outlives the process")
 struct StateTests {
-    private static let length = 8192 + 4096
+    private let length: Int
+
+    init() throws { length = try KitState.wanted(deviceLength: Screen.stateLength) }
 
     private func coordinator(after other: FakeCoordinator? = nil) throws -> FakeCoordinator {
         let coordinator = try FakeCoordinator()
-        coordinator.state = (try FakeCoordinator.SharedBox(length: Self.length), true)
+        coordinator.state = (try FakeCoordinator.SharedBox(length: length), true)
         if let other { coordinator.inherit(from: other) }
         return coordinator
     }
@@ -19,7 +21,7 @@ struct StateTests {
     @Test("is asked for in hello, with what the device can do, and is fresh at first")
     func hello() throws {
         let guest = try Harness(Screen.self, coordinator())
-        #expect(guest.coordinator.hello?.state == Self.length)
+        #expect(guest.coordinator.hello?.state == length)
         #expect(guest.coordinator.hello?.capabilities == ["data-pointer", "surface", "input"])
         let state = guest.emulator.state
         #expect(state.isFresh && state.isKept && state.length == 64)
@@ -47,6 +49,7 @@ struct StateTests {
         first.write(config: 0x3c, 0x0b, size: 1)
         first.write(config: 0x04, 7, size: 2)
         first.emulator.state.bytes.storeBytes(of: 0x1122_3344, as: UInt32.self)
+        first.emulator.state.commit()
         first.emulator.memory.bytes.storeBytes(of: 0xaabb, toByteOffset: 0x5000, as: UInt16.self)
         #expect(first.coordinator.regions["video memory"]?.place == 0xf000_0000)
 
@@ -136,12 +139,12 @@ struct StateTests {
         let first = try Harness(Screen.self, coordinator())
         first.write(config: 0x10, 0xf000_0000)
         let box = try #require(first.coordinator.state?.memory)
-        // Magic, version, begun to serve, the device's length, the name.
-        for offset in [0, 8, 12, 16, 33] {
+        // Magic, layout, begun to serve, the name.
+        for offset in [0, 8, 12, 33] {
             let kept = box.base.load(fromByteOffset: offset, as: UInt8.self)
             box.base.storeBytes(of: kept ^ 0x55, toByteOffset: offset, as: UInt8.self)
-            let copy = try FakeCoordinator.SharedBox(length: Self.length)
-            copy.base.copyMemory(from: box.base, byteCount: Self.length)
+            let copy = try FakeCoordinator.SharedBox(length: length)
+            copy.base.copyMemory(from: box.base, byteCount: length)
             box.base.storeBytes(of: kept, toByteOffset: offset, as: UInt8.self)
             let heir = try FakeCoordinator()
             heir.state = (copy, false)
@@ -158,7 +161,7 @@ struct StateTests {
             let heir = try coordinator()
             let box = try #require(heir.state?.memory)
             let model = try Harness(Screen.self, coordinator())
-            box.base.copyMemory(from: try #require(model.coordinator.state?.memory).base, byteCount: Self.length)
+            box.base.copyMemory(from: try #require(model.coordinator.state?.memory).base, byteCount: length)
             heir.state = (box, false)
             // Fifty changes each, in the kit's records above all.
             for _ in 0..<50 {

@@ -29,6 +29,18 @@ struct SlotPageTests {
         #expect((0..<128).allSatisfy { slots.state($0) == IORequest.State.none })
     }
 
+    @Test("a request that nobody took, or that a dead one had, is answered in one step, and no other")
+    func untaken() {
+        let request = IORequest(kind: .portIO, direction: .read, address: 0x500, size: 2)
+        #expect(!slots.answerUntaken(5, data: 1))
+        #expect(slots.submit(5, request) && slots.answerUntaken(5, data: 2))
+        #expect(slots.state(5) == .responseReady && !slots.answerUntaken(5, data: 3))
+        #expect(slots.collect(5) == 2)
+        slots.submitTaken(5, request)
+        #expect(slots.state(5) == .inProcess && slots.copy(5) == request && slots.take(5) == nil)
+        #expect(slots.answerUntaken(5, data: 4) && slots.collect(5) == 4)
+    }
+
     @Test("every field survives the slot, and lies where Xen's header puts it", arguments: 1...50)
     func fields(seed: Int) throws {
         var random = FixedRandom(state: UInt64(seed))

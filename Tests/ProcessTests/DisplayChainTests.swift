@@ -107,7 +107,7 @@ extension Guest {
 
     /// Kills a process and waits for its successor. Its former deaths are forgotten.
     func killAndAwait(_ name: String) throws {
-        try onLoop { $0.context.holdings(of: name).backoff = RestartBackoff() }
+        try onLoop { (try? $0.context.holdings(of: name))?.backoff = RestartBackoff() }
         let before = try emulator(name)
         try crash(name)
         try eventually("another \(name) serves") {
@@ -235,6 +235,28 @@ struct DisplayChainTests {
             try painter.setMode(400, 300)
             for _ in 0..<5 { try painter.randomRectangle(&random) }
             try viewer.shows("another mode") { painter.isShown(by: viewer) }
+        }
+    }
+
+    @Test("the display replaced: viewers stay, see the same picture, and what the guest draws then")
+    func displayReplaced() throws {
+        try withChain { guest, painter in
+            var random = Numbers(seed: 6)
+            try painter.setMode(320, 200)
+            for _ in 0..<20 { try painter.randomRectangle(&random) }
+            let viewer = try guest.viewer()
+            try viewer.shows("the picture") { painter.isShown(by: viewer) }
+            for round in 0..<3 {
+                let change = ProgramChange(program: Built.realDisplay().program, successorWithinMilliseconds: 60_000)
+                guard case .done = try guest.ask(.replace(name: "display", change: change)) else {
+                    Issue.record("it is not replaced in round \(round)")
+                    return
+                }
+                try viewer.request(incremental: false)
+                try viewer.shows("the same picture, round \(round)") { painter.isShown(by: viewer) }
+                try painter.randomRectangle(&random)
+                try viewer.shows("what the guest draws on, round \(round)") { painter.isShown(by: viewer) }
+            }
         }
     }
 

@@ -125,8 +125,8 @@ struct RestartTests {
             try guest.setScreen(8, 77)
             let server = try guest.emulator("display").server
             try guest.onLoop { coordinator in
-                let holdings = coordinator.context.holdings(of: "display")
-                for _ in 0..<RestartBackoff.most { _ = holdings.backoff.next(now: EventLoop.now()) }
+                guard let holdings = try? coordinator.context.holdings(of: "display") else { return }
+                for _ in 0..<10 { _ = holdings.backoff.next(now: EventLoop.now(), for: Built.screen()) }
             }
             try guest.crash("display")
             try eventually("it is parked") { try guest.emulator("display").state == "parked: was killed by signal 9 (Killed)" }
@@ -174,7 +174,8 @@ struct RestartTests {
             try guest.setScreen(8, 5)
             try guest.onLoop { coordinator in
                 // The next wait is of five seconds.
-                for _ in 0..<8 { _ = coordinator.context.holdings(of: "display").backoff.next(now: EventLoop.now()) }
+                guard let holdings = try? coordinator.context.holdings(of: "display") else { return }
+                for _ in 0..<9 { _ = holdings.backoff.next(now: EventLoop.now(), for: Built.screen()) }
             }
             try guest.crash("display")
             try eventually("it waits") { try guest.emulator("display").state.hasPrefix("restarting") }

@@ -72,14 +72,14 @@ struct CommandTests {
     func help() throws {
         let result = try command.run("--help")
         #expect(result.status == .status(0))
-        for name in ["list", "status", "logs", "check", "run", "attach", "detach", "stop", "screenshot", "display", "web", "spec"] { #expect(result.output.contains("  \(name) ")) }
+        for name in ["list", "status", "logs", "check", "run", "attach", "detach", "replace", "stop", "screenshot", "display", "web", "spec"] { #expect(result.output.contains("  \(name) ")) }
         #expect(result.errors.isEmpty)
     }
 
     @Test(
         "a mistake on the command line is a usage error",
         arguments: [
-            ["sttus"], ["status"], ["status", "40000"], ["status", "1", "--jsn"], ["logs", "1", "-n", "-1"], ["logs", "1", "-n", "x"], ["detach", "1"],
+            ["sttus"], ["status"], ["status", "40000"], ["status", "1", "--jsn"], ["logs", "1", "-n", "-1"], ["logs", "1", "-n", "x"], ["detach", "1"], ["replace", "1", "a"], ["replace", "1", "--program", "x"],
             ["attach", "1"], ["attach", "1", "--name", "a"], ["attach", "1", "f.yaml", "--program", "sh"],
             ["attach", "1", "--name", "a", "--program", "sh", "--option", "x"], ["run"], ["run", "f.yaml", "--domid", "0"], ["check"],
         ])
@@ -374,6 +374,21 @@ struct CommandTests {
         #expect(refused.status == .status(1))
         #expect(refused.errors == "demux: this guest has no such emulator\n")
         #expect(try command.run("stop", "7").errors == "demux: this guest's life is the toolstack's\n")
+        guest.end()
+    }
+
+    @Test("replace asks for what was said and nothing else, in the specification's words")
+    func replaces() throws {
+        let guest = try FakeCoordinator(domain: 7, base: folder.path) { request in
+            guard case .replace("a", let change) = request, change.program == "/bin/sh" else { return .reply(.failed("asked for something else: \(request)")) }
+            return .reply(.done("\(change.arguments ?? ["-"]) \(change.options ?? ["-": "-"]) \(change.successorWithinMilliseconds ?? -1)"))
+        }
+        #expect(try command.run("replace", "7", "a", "--program", "/bin/sh").output == "[\"-\"] [\"-\": \"-\"] -1\n")
+        let all = try command.run(
+            "replace", "7", "a", "--program", "/bin/sh", "--argument", "-c", "--option", "ports=0x500", "--successor-within", "1s")
+        #expect(all.output == "[\"-c\"] [\"ports\": \"0x500\"] 1000\n")
+        #expect(try command.run("replace", "7", "a", "--program", "/nowhere/at-all").errors.contains("/nowhere/at-all"))
+        #expect(try command.run("replace", "7", "a", "--program", "/bin/sh", "--successor-within", "2m").errors.contains("'successor-within' cannot be '2m'"))
         guest.end()
     }
 

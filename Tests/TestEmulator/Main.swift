@@ -14,6 +14,7 @@ struct TestEmulator {
         switch mode {
         case "late": Late.main()
         case "plug": Plug.main()
+        case "versioned": Versioned.main()
         case "exit": exit(CInt(rest.first ?? "3") ?? 3)
         case "die": Dying.run(rest.first ?? "")
         case "hold", "steal", "hostile": Hostile.run(mode, rest)

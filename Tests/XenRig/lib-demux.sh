@@ -40,6 +40,7 @@ contains() { grep -qaE -e "$2" "$1" || { echo "no line of $1 matches $2; it ends
 # ---------------------------------------------------------------- waiting. The limits only guard against hanging: write
 # what would be generous on an idle machine; DEMUX_RIG_PATIENCE (rig.t) multiplies every one of them.
 PATIENCE=$(cat /share/patience 2>/dev/null || echo 1)
+FULL=$(cat /share/full 2>/dev/null || echo 0)          # 1: the counts that are too large for every day
 # wait_until SECONDS command…: repeats the command until it succeeds.
 wait_until() {
   local end=$(( SECONDS + $1 * PATIENCE )); shift

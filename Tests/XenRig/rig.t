@@ -5,6 +5,7 @@
 #   DEMUX_RIG_OUT     where to leave logs (default: a new directory under $TMPDIR or /tmp)
 #   DEMUX_RIG_PATIENCE  what every time limit in the scenarios is multiplied by (3): they guard against hanging only, and
 #                     a machine that does other things as well is slow
+#   DEMUX_TEST_FULL   1: the counts that are too large for every day
 #   DEMUX_RIG_FORWARD HOST:DOM0…, loopback ports here that reach ports of dom0 (run.sh -f), for viewers on this side
 #   DEMUX_RIG_LIMIT   seconds for the whole boot (7200)
 # With SCENARIOs (names in scenarios/ or, for benchmarks, in bench/, without .sh) only those run, and only what their
@@ -39,6 +40,7 @@ KIT=$(mktemp -d); trap 'rm -rf "$KIT"; [ -n "$DEMUX_STAGE" ] || rmdir "$STAGE"' 
 cp -r "$HERE/scenarios" "$HERE/lib-demux.sh" "$HERE/lib-spec.sh" "$HERE/lib-display.sh" "$HERE/in-dom0.sh" "$KIT/"
 cp "$HERE"/bench/*.sh "$KIT/scenarios/"
 echo "${DEMUX_RIG_PATIENCE:-3}" > "$KIT/patience"
+echo "${DEMUX_TEST_FULL:-0}" > "$KIT/full"
 echo "# output in $OUT/share"
 RIG=$("$HERE/run.sh" -b) || bail "the rig could not be built"
 "$HERE/guest/linux/mk.sh" "$KIT/linux" "$RIG" >> "$OUT/guest-build.log" 2>&1 ||

@@ -1,0 +1,1 @@
+../EmulatorKitTests/Committed.swift

@@ -16,7 +16,7 @@ DEMO_PACKAGES := gcc seabios novnc
 TEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 cpio e2fsprogs kmod gcc libc6-dev-i386 perl edid-decode
 # Installed; then what only the tests and the benchmarks use.
 COMMAND := demux
-LIBEXEC_PROGRAMS := demux-dm demux-scratch demux-debug demux-display demux-vnc demux-keyboard demux-nvme demux-web demux-watchdog
+LIBEXEC_PROGRAMS := demux-dm demux-keeper demux-scratch demux-debug demux-display demux-vnc demux-keyboard demux-nvme demux-web demux-watchdog
 TEST_PROGRAMS := demux-example demux-c-scratch demux-test-emulator demux-conformance demux-bench demux-c-loop
 
 .PHONY: demo test test-full address-test unit-test rig-test bench bench-density release stage install build-packages demo-packages test-packages clean

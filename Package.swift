@@ -30,6 +30,8 @@ let package = Package(
         .target(name: "CKVM"),
 
         .target(name: "Platform", dependencies: ["CLinux"]),
+        // What a coordinator and its keeper say to each other.
+        .target(name: "Keeping", dependencies: ["CLinux", "Platform"]),
         .target(name: "Host", dependencies: ["CIoreq", "Platform"]),
         .target(name: "EmulatorProtocol", dependencies: ["Host", "Platform"]),
         .target(name: "XenHost", dependencies: ["Host", "Platform", "CXen"]),
@@ -40,7 +42,7 @@ let package = Package(
         .target(
             name: "Coordinator",
             dependencies: [
-                "Host", "Platform", "EmulatorProtocol", "Specification", "ControlProtocol", "Surface", "Unplug", "Watch",
+                "CIoreq", "Host", "Platform", "Keeping", "EmulatorProtocol", "Specification", "ControlProtocol", "Surface", "Unplug", "Watch",
                 .product(name: "Logging", package: "swift-log"),
             ]),
 
@@ -76,11 +78,14 @@ let package = Package(
         .executableTarget(
             name: "demux",
             dependencies: [
-                "Seeing", "Picture", "Surface", "ControlProtocol", "EmulatorProtocol", "Host", "Platform", "CLinux", "Specification", "SpecificationFile",
+                "Seeing", "Picture", "Surface", "ControlProtocol", "EmulatorProtocol", "Host", "Keeping", "Platform", "CLinux", "Specification", "SpecificationFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
-            name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalCPU", "LocalHost", "XenHost", "Toolstack", "Unplug"]),
+            name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "Keeping", "LocalCPU", "LocalHost", "XenHost", "Toolstack", "Unplug"]),
+
+        // What the toolstack takes for the device model: it holds what a coordinator's successor needs.
+        .executableTarget(name: "demux-keeper", dependencies: ["CLinux", "Keeping", "Platform"]),
 
         .executableTarget(name: "demux-scratch", dependencies: ["EmulatorKit", "XenHost"], path: "Emulators/Scratch"),
         .executableTarget(name: "demux-example", dependencies: ["EmulatorKit"], path: "Emulators/Example"),

@@ -105,6 +105,10 @@ public struct GuestStatus: Codable, Equatable, Sendable {
     public var specification: String
     public var vcpus: Int
     public var qemu: QEMUStatus?
+    /// How many times another coordinator had to take the guest over; nil: never.
+    public var adoptions: Int?
+    /// Why the guest cannot go on as it should; nil: nothing is known to be wrong.
+    public var broken: String?
     public var emulators: [EmulatorStatus]
     /// Overlaps with QEMU that the specification declares, or that were found.
     public var interpositions: [Interposition]
@@ -117,9 +121,11 @@ public struct GuestStatus: Codable, Equatable, Sendable {
 
     public init(
         domain: UInt16, name: String, host: String, coordinatorPID: Int32, specification: String, vcpus: Int, qemu: QEMUStatus? = nil,
-        emulators: [EmulatorStatus] = [], interpositions: [Interposition] = [], display: DisplayStatus? = nil, vnc: ExporterStatus? = nil, unplug: UnplugStatus? = nil
+        adoptions: Int? = nil, broken: String? = nil, emulators: [EmulatorStatus] = [], interpositions: [Interposition] = [], display: DisplayStatus? = nil, vnc: ExporterStatus? = nil, unplug: UnplugStatus? = nil
     ) {
         self.unplug = unplug
+        self.adoptions = adoptions
+        self.broken = broken
         self.domain = domain
         self.name = name
         self.host = host

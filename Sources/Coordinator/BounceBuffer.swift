@@ -17,6 +17,15 @@ final class BounceBuffer {
         self.guest = guest
     }
 
+    /// Takes over a predecessor's.
+    init(adopting descriptor: consuming OwnedDescriptor, memory guest: any GuestMemory) throws(SystemError) {
+        memory = try SharedMemory(adopting: descriptor, length: Self.length, what: "a bounce buffer")
+        mapping = try memory.map(what: "a bounce buffer")
+        self.guest = guest
+    }
+
+    var descriptor: CInt { memory.descriptor.raw }
+
     func duplicate() throws(SystemError) -> OwnedDescriptor { try memory.descriptor.duplicate() }
 
     /// Copies as asked.

@@ -28,9 +28,15 @@ public struct ClaimRegistry {
     }
 
     public private(set) var entries: [Entry] = []
-    private var nextNumber = 1
+    private(set) var nextNumber = 1
 
     public init() {}
+
+    /// As a predecessor kept it.
+    init(adopting entries: [Entry], nextNumber: Int) {
+        self.entries = entries
+        self.nextNumber = max(nextNumber, (entries.map(\.number).max() ?? 0) + 1)
+    }
 
     /// Records a claim, or says who already owns what of it. An overlap with QEMU's ranges is allowed inside a declared
     /// interposition only.

@@ -22,13 +22,13 @@ final class ControlServer {
     private let answer: (ControlRequest, ControlPeer, @escaping (ControlReply) -> Void) -> Void
 
     init(
-        loop: EventLoop, path: String, answer: @escaping (ControlRequest, ControlPeer, @escaping (ControlReply) -> Void) -> Void
+        loop: EventLoop, listener: consuming OwnedDescriptor, answer: @escaping (ControlRequest, ControlPeer, @escaping (ControlReply) -> Void) -> Void
     ) throws(SystemError) {
         self.loop = loop
         self.answer = answer
-        listener = try UnixSocket.listen(.messages, path: path)
-        try listener.setNonBlocking(true)
-        try loop.watch(listener.raw, for: .readable) { [weak self] _ in self?.accept() }
+        self.listener = listener
+        try self.listener.setNonBlocking(true)
+        try loop.watch(self.listener.raw, for: .readable) { [weak self] _ in self?.accept() }
     }
 
     deinit {

@@ -108,7 +108,7 @@ extension Coordinator {
     }
 
     /// A successor has not got to serve, and has ended.
-    private func goOnWithout(_ session: EmulatorSession, because reason: String) {
+    func goOnWithout(_ session: EmulatorSession, because reason: String) {
         guard policy(of: session) == .onFailure else {
             return leave(session)
         }

@@ -2,6 +2,7 @@ import ControlProtocol
 import EmulatorProtocol
 import Glibc
 import Host
+import Keeping
 import Logging
 import Platform
 import Specification
@@ -43,9 +44,9 @@ public final class Coordinator {
     public let settings: Settings
     public let logBook: LogBook
     let context: GuestContext
-    var sessions: [EmulatorSession] = []
+    var sessions: [EmulatorSession] = [] { didSet { context.recorder.changed() } }
     /// Programs that are about to take others' places, by the emulators' names.
-    var replacements: [String: Replacement] = [:]
+    var replacements: [String: Replacement] = [:] { didSet { context.recorder.changed() } }
     private var control: ControlServer?
     /// `shutDown` has begun: nobody is started any more.
     private(set) var isClosing = false
@@ -53,6 +54,12 @@ public final class Coordinator {
     private var lock: CInt = -1
     /// What is known of QEMU; its owner keeps it up to date.
     public var qemu: QEMUStatus?
+    /// How many coordinators of this guest were killed before this one.
+    public internal(set) var adoptions = 0
+    /// Why the guest cannot go on as it should; nil: nothing is known to be wrong.
+    public var broken: String? { didSet { context.recorder.changed() } }
+    /// Gives what the owner wants a successor to know, in a form of its own.
+    public var ownerRecord: (() -> String?)?
     /// Called when the control socket's `stop` was asked.
     public var stopRequested: (() -> Void)?
 
@@ -103,6 +110,7 @@ public final class Coordinator {
             do {
                 // Before anything runs: a port that is taken is the commonest reason of all.
                 let desk = try VNCDesk(vnc, guestName: settings.guestName, directory: settings.directory)
+                desk.listeners.keep(context.recorder)
                 context.vnc = desk
                 all.append(desk.emulator)
                 for listener in desk.listeners.publicListeners { logBook.note(.info, "VNC viewers come in at \(listener.text)") }
@@ -150,9 +158,22 @@ public final class Coordinator {
     public func openControl() throws(SystemError) {
         try Self.makeFolder(settings.directory)
         try takeFolder()
-        control = try ControlServer(loop: loop, path: settings.directory + "/control.sock") { [unowned self] request, peer, reply in
-            self.answer(request, peer, reply)
-        }
+        let listener = try UnixSocket.listen(.messages, path: settings.directory + "/control.sock")
+        context.recorder.keep(listener.raw, as: KeptName.control)
+        control = try controlServer(listener)
+        guard let keeper = context.recorder.keeper else { return }
+        let desk = try UnixSocket.listen(.messages, path: settings.directory + "/" + KeeperNames.socketFile)
+        keeper.keep([desk.raw], as: KeeperNames.listener)
+    }
+
+    private func controlServer(_ listener: consuming OwnedDescriptor) throws(SystemError) -> ControlServer {
+        try ControlServer(loop: loop, listener: listener) { [unowned self] request, peer, reply in self.answer(request, peer, reply) }
+    }
+
+    /// Takes over a predecessor's folder and control socket: who connected in between is answered now.
+    func adoptControl() throws(SystemError) {
+        lock = try context.recorder.take(KeptName.folder).release()
+        control = try controlServer(try context.recorder.take(KeptName.control))
     }
 
     /// Two that start at once must not take the socket from each other: the folder itself is the lock.
@@ -168,6 +189,7 @@ public final class Coordinator {
                 remedy: "end it first (demux stop \(context.host.domain.rawValue)), or choose another number with --domid")
         }
         lock = raw
+        context.recorder.keep(raw, as: KeptName.folder)
     }
 
     private static func makeFolder(_ path: String) throws(SystemError) {
@@ -194,7 +216,7 @@ public final class Coordinator {
     public var status: GuestStatus {
         GuestStatus(
             domain: context.host.domain.rawValue, name: settings.guestName, host: settings.hostKind, coordinatorPID: getpid(),
-            specification: specification.source, vcpus: context.vcpuCount, qemu: qemu, emulators: sessions.map(\.status),
+            specification: specification.source, vcpus: context.vcpuCount, qemu: qemu, adoptions: adoptions > 0 ? adoptions : nil, broken: broken, emulators: sessions.map(\.status),
             interpositions: context.registry.interpositions, display: context.surfaces.status, vnc: context.vnc?.status,
             unplug: context.unplug.status)
     }
@@ -204,6 +226,7 @@ public final class Coordinator {
     /// Ends everything in order: emulators quit and their servers go, then the sockets; `done` is called once.
     public func shutDown(_ done: @escaping () -> Void) {
         isClosing = true
+        context.recorder.commit()
         control = nil
         context.watchdog?.end()
         var waiting = sessions.count + replacements.count
@@ -242,6 +265,7 @@ public final class Coordinator {
             lock = -1
         }
         _ = unlink(settings.directory + "/control.sock")
+        _ = unlink(settings.directory + "/" + KeeperNames.socketFile)
         _ = rmdir(settings.directory)
     }
 }

@@ -41,6 +41,7 @@ extension EmulatorSession {
             bag.add(try holdings.counters.duplicate())
             var attach = mode == .exporter ? try exporterAttachment(bag) : try serverAttachment(bag)
             if let length = hello.state, length != 0 { attach.state = try holdings.grantState(length: length, version: stateVersion, to: bag) }
+            if let state = holdings.state { context.recorder.keep(state.descriptor, as: KeptName.holdings(name) + KeptPart.state) }
             if isSuccessor { inherited = Set(context.registry.claims(of: owner).map(\.number)) }
             if mode != .exporter, context.observations.isOpen, capabilities.contains("observe") { attach.observe = grantObservation(bag) }
             state = .greeted

@@ -28,7 +28,10 @@ extension EmulatorSession {
             throw Refusal(.exhausted, asked: "\(range)", message: "an emulator can have \(Self.mostClaims) claims; claim fewer, longer ranges")
         }
         let safeLabel = LogBook.escaped(String(label.unicodeScalars.prefix(64)))
+        if let known = claimAgain(range) { return known }
         let number = try context.registry.claim(range, owner: owner, label: safeLabel, interposing: interposing)
+        // Xen cannot list what it routes: first it is written down.
+        context.recorder.commit()
         do throws(Refusal) {
             try asHost("\(range) (\(safeLabel))") { () throws(HostError) in try context.host.map(range, to: server) }
         } catch {
@@ -41,6 +44,8 @@ extension EmulatorSession {
 
     func release(_ number: Int) throws(Refusal) {
         guard let entry = context.registry.claims(of: owner).first(where: { $0.number == number }), !inherited.contains(number) else {
+            // A predecessor of this coordinator may have carried it out and not lived to say so.
+            if isRepeating { return }
             throw Refusal(.invalid, asked: "unclaim \(number)", message: "this emulator has no claim of that number")
         }
         if let server, !context.dying {
@@ -53,6 +58,7 @@ extension EmulatorSession {
     }
 
     func assign(_ request: PCIRequest) throws(Refusal) -> (PCIAddress, Int) {
+        if let known = assignAgain(label: request.label) { return known }
         let address: PCIAddress
         if let wish = specification.pciSlot ?? request.slot {
             guard let parsed = PCIAddress(parsing: wish), parsed.segment == 0, parsed.bus == 0 else {

@@ -14,6 +14,8 @@ extension EmulatorSession {
             } else {
                 let bounce = try BounceBuffer(name: name, memory: try context.host.guestMemory())
                 self.bounce = bounce
+                context.recorder.keep(bounce.descriptor, as: prefix + KeptPart.bounce)
+                context.recorder.changed()
                 let bag = DescriptorBag()
                 bag.add(try bounce.duplicate())
                 send(.ok(Reply(memory: MemoryGrant(kind: .bounce, length: UInt64(BounceBuffer.length)))), re: re, descriptors: bag)

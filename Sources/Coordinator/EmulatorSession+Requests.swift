@@ -65,6 +65,7 @@ extension EmulatorSession {
                 throw Refusal(.order, asked: "input-mode", message: "only an emulator that said the capability 'input' in hello has a pointer")
             }
             context.input.note(mode, from: self)
+            context.recorder.changed()
             if packet.id != nil { send(.ok(Reply()), re: packet.id) }
         case .log(let log):
             record(log)
@@ -74,6 +75,7 @@ extension EmulatorSession {
     }
 
     func getReady(re: UInt32?) throws(Refusal) {
+        if isRepeating { return send(.ok(Reply()), re: re) }
         guard state == .greeted else { throw Refusal(.order, asked: "ready", message: "it was said before") }
         state = .ready
         dropInherited()

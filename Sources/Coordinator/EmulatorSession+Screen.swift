@@ -51,20 +51,32 @@ extension EmulatorSession {
         context.vnc?.exporterServes(self)
         _ = offer(.inputMode(InputMode(absolute: context.input.isAbsolute)))
         do {
-            reader = try context.surfaces.add(name: name) { [weak self] news, bag in
-                guard let self else { return }
-                switch news {
-                case .added(let number):
-                    self.request(.surfaceReader(SurfaceReaderChange(reader: number, change: .added)), descriptors: bag) { [weak self] refusal in
-                        guard let self, let refusal, !self.isGone else { return }
-                        self.context.logBook.note(.warning, "'\(self.name)' does not take its page: \(refusal)")
-                    }
-                case .surface(let size): self.send(.surface(size), descriptors: bag)
-                }
-            }
+            reader = try context.surfaces.add(name: name, isKept: true) { [weak self] in self?.hear($0, $1) }
         } catch {
             context.logBook.note(.error, "'\(name)' shows nothing: \(error)")
         }
+    }
+
+    private func hear(_ news: SurfaceNews, _ bag: DescriptorBag) {
+        switch news {
+        case .added(let number):
+            request(.surfaceReader(SurfaceReaderChange(reader: number, change: .added)), descriptors: bag) { [weak self] refusal in
+                guard let self, let refusal, !self.isGone else { return }
+                self.context.logBook.note(.warning, "'\(self.name)' does not take its page: \(refusal)")
+            }
+        case .surface(let size): send(.surface(size), descriptors: bag)
+        }
+    }
+
+    /// It serves on under another coordinator: it plays its part as before.
+    func stayOnScreen(_ kept: KeptEmulator, _ surface: KeptSurface) throws(SystemError) {
+        if capabilities.contains("surface") { context.surfaces.displayGoesOn(self, gone: surface.gone) }
+        if capabilities.contains("input") { context.input.attach(self, isAbsolute: kept.isAbsolute) }
+        guard mode == .exporter else { return }
+        context.vnc?.exporterGoesOn(self)
+        guard let number = kept.reader, surface.readers.contains(number) else { return joinAsExporter() }
+        reader = number
+        try context.surfaces.adoptReader(number, name: name, context.recorder) { [weak self] in self?.hear($0, $1) }
     }
 
     /// Its process has ended.

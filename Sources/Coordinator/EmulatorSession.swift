@@ -30,7 +30,10 @@ final class EmulatorSession {
     let context: GuestContext
     let holdings: Holdings
     var state: State = .spawned {
-        didSet { if state != oldValue { context.watchdog?.stateChanged(self) } }
+        didSet {
+            context.recorder.changed()
+            if state != oldValue { context.watchdog?.stateChanged(self) }
+        }
     }
     /// The request that it hangs on, as the watchdog says.
     var hung: HungRequest?
@@ -63,14 +66,18 @@ final class EmulatorSession {
     private var leftOut: Set<UnplugClass> = []
     private var leftOutDevices: [String] = []
     var process: ChildProcess?
+    /// Under which the keeper holds what is this process's.
+    let prefix: String
+    /// Requests that came since this coordinator took it over, until it has asked everything again that nobody answered.
+    var repeated: Set<UInt32>?
     private let socket: MessageSocket
     /// Where its latencies are counted; nil when it cannot do that, or never said hello.
     var observation: ObservationMemory?
     private var deadline: EventLoop.Timer?
-    private var nextRequest: UInt32 = 1
+    var nextRequest: UInt32 = 1
     var pending: [UInt32: (Result<Reply, Refusal>) -> Void] = [:]
     var bounce: BounceBuffer?
-    var populated = PopulatedMemory()
+    var populated = PopulatedMemory() { didSet { context.recorder.changed() } }
     let interposing: [IORange]
     /// Lines that it asserts, so that none stays asserted when it is gone: the guest could not silence it.
     struct Line: Hashable {
@@ -78,7 +85,9 @@ final class EmulatorSession {
         var pin: UInt8 = 0
         var isa: UInt8?
     }
-    var lines: Set<Line> = []
+    var lines: Set<Line> = [] { didSet { if !lines.isSubset(of: everAsserted) { everAsserted.formUnion(lines) } } }
+    /// Lines that it has ever asserted: a coordinator's successor cannot know which of them it asserts at the moment.
+    var everAsserted: Set<Line> = [] { didSet { context.recorder.changed() } }
     /// Called once when it serves, or once with the reason when it cannot.
     var started: ((String?) -> Void)?
     /// Called when its process has ended.
@@ -86,9 +95,9 @@ final class EmulatorSession {
     /// Called when it ended although nobody had asked for it, after it had served. Says whether another process is to take its place.
     var died: ((EmulatorSession, ChildProcess.Exit) -> Bool)?
     /// What becomes of it after its death, for people: "restarting: …", "parked: …".
-    var fate: String?
+    var fate: String? { didSet { context.recorder.changed() } }
     /// It was told to end: nobody takes its place.
-    var isLeaving = false
+    var isLeaving = false { didSet { context.recorder.changed() } }
     /// Runs until its successor starts.
     var restartTimer: EventLoop.Timer?
     var socketOpen = true
@@ -97,7 +106,7 @@ final class EmulatorSession {
     /// Its process has ended; only its last words are listened to.
     var hasExited = false
     /// The scan-out's reader that it is, when it is an exporter.
-    var reader: Int?
+    var reader: Int? { didSet { context.recorder.changed() } }
 
     var name: String { specification.name }
     var owner: ClaimRegistry.Owner { .emulator(name) }
@@ -106,27 +115,53 @@ final class EmulatorSession {
 
     /// Starts the program; `started` is called with nil once it serves, or with the reason why it does not.
     /// - Parameter isSuccessor: whether a predecessor served, or was to.
-    init(
+    convenience init(
         _ specification: EmulatorSpecification, context: GuestContext, isSuccessor: Bool = false, started: @escaping (String?) -> Void
     ) throws(SystemError) {
-        self.specification = specification
-        self.context = context
-        self.isSuccessor = isSuccessor
-        holdings = try context.holdings(of: specification.name)
-        // Until it has said hello it is shown as its predecessor was.
-        mode = specification.mode == .exporter ? .exporter : holdings.mode ?? .isolated
-        self.started = started
-        interposing = specification.interpose.compactMap(RangeText.parse)
+        let end = DescriptorBag()
         let (ours, theirs) = try MessageSocket.pair()
-        socket = MessageSocket(adopting: OwnedDescriptor(adopting: ours))
+        end.add(OwnedDescriptor(adopting: ours))
         let childEnd = OwnedDescriptor(adopting: theirs)
-        try socket.descriptor.setNonBlocking(true)
         var environment = ChildProcess.currentEnvironment()
         environment["DEMUX_SOCKET"] = "3"
         let process = try ChildProcess(
             program: specification.program, arguments: specification.arguments, environment: environment,
             inherited: [ChildProcess.Inherited(ours: childEnd.raw, theirs: 3)])
+        do {
+            try self.init(
+                specification, context: context, isSuccessor: isSuccessor, process: process, socket: end, prefix: KeptName.process(process.pid),
+                started: started)
+        } catch {
+            // Nobody would ever hear of it again.
+            process.signal(SIGKILL)
+            throw error
+        }
+        context.recorder.keep(process.descriptor, as: prefix + KeptPart.process)
+        context.recorder.keep(socket.descriptor.raw, as: prefix + KeptPart.socket)
+        context.recorder.changed()
+        deadline = context.loop.after(.milliseconds(specification.readyWithinMilliseconds)) { [weak self] in self?.tooLate() }
+    }
+
+    /// A session of a process that runs, or (nil) of one that has ended.
+    /// - Parameter end: our end of its socket.
+    init(
+        _ specification: EmulatorSpecification, context: GuestContext, isSuccessor: Bool, process: ChildProcess?, socket end: DescriptorBag,
+        prefix: String, started: ((String?) -> Void)?
+    ) throws(SystemError) {
+        self.specification = specification
+        self.context = context
+        self.isSuccessor = isSuccessor
         self.process = process
+        self.prefix = prefix
+        holdings = try context.holdings(of: specification.name)
+        // Until it has said hello it is shown as its predecessor was.
+        mode = specification.mode == .exporter ? .exporter : holdings.mode ?? .isolated
+        self.started = started
+        interposing = specification.interpose.compactMap(RangeText.parse)
+        guard let ours = end.take() else { throw SystemError("talk to", "emulator '\(specification.name)'", reason: "it has no socket") }
+        socket = MessageSocket(adopting: ours)
+        try socket.descriptor.setNonBlocking(true)
+        guard let process else { return }
         do {
             try context.loop.watch(process.exitDescriptor, for: .readable) { [weak self] _ in self?.processEnded() }
             try context.loop.watch(socket.descriptor.raw, for: .readable) { [weak self] interest in
@@ -135,14 +170,13 @@ final class EmulatorSession {
                 if interest != .writable { self.receive() }
             }
         } catch {
-            // Nobody would ever hear of it again.
-            process.signal(SIGKILL)
+            context.loop.forget(process.exitDescriptor)
             throw error
         }
-        deadline = context.loop.after(.milliseconds(specification.readyWithinMilliseconds)) { [weak self] in self?.tooLate() }
     }
 
     deinit {
+        context.recorder.drop(prefix)
         context.loop.forget(socket.descriptor.raw)
         if let process { context.loop.forget(process.exitDescriptor) }
     }
@@ -218,6 +252,8 @@ final class EmulatorSession {
             if case .log(let log) = packet.body { context.logBook.record(source: name, level: log.level.loggerLevel, text: log.message) }
             return
         }
+        // Asked of the coordinator before, and in the socket still; asked again because nobody had answered.
+        if let id = packet.id, repeated?.insert(id).inserted == false { return }
         if let re = packet.re {
             let answer = pending.removeValue(forKey: re)
             switch packet.body {
@@ -336,6 +372,8 @@ final class EmulatorSession {
 
     func send(_ message: Message, id: UInt32? = nil, re: UInt32? = nil, descriptors: DescriptorBag = DescriptorBag()) {
         guard socketOpen else { return }
+        // What somebody knows of must not be forgotten.
+        context.recorder.commit()
         do {
             try socket.send(Packet(message, id: id, re: re).encoded(), descriptors: descriptors.raw)
         } catch {

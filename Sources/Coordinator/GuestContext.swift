@@ -16,7 +16,9 @@ final class GuestContext {
     let allowsDirect: Bool
     /// The user that a restricted guest's emulators become.
     let restrictedTo: (uid: UInt32, gid: UInt32)?
-    var registry = ClaimRegistry()
+    /// Tells a successor of this coordinator what it has to know.
+    let recorder: Recorder
+    var registry = ClaimRegistry() { didSet { recorder.changed() } }
     let surfaces: SurfaceBoard
     let input = InputRouter()
     /// What looks whether emulators go on; nil: nobody does.
@@ -24,18 +26,26 @@ final class GuestContext {
     /// Who looks at latencies and traces.
     let observations = ObservationBoard()
     /// The exporter's desk, when the guest has one.
-    var vnc: VNCDesk?
+    var vnc: VNCDesk? {
+        didSet {
+            vnc?.changed = { [recorder] in recorder.changed() }
+            recorder.changed()
+        }
+    }
     /// The unplug ports, and what is unplugged.
     let unplug: UnplugDesk
     /// Whether emulators must report the guest pages that they write: what one is told that starts in the middle of it.
-    var dirtyLogging = false
+    var dirtyLogging = false { didSet { recorder.changed() } }
     /// What outlives the emulators' processes, by their names.
     private var kept: [String: Holdings] = [:]
     /// Servers made before QEMU was started, highest first.
-    private var reserved: [ServerID] = []
+    var reserved: [ServerID] = [] { didSet { recorder.changed() } }
     /// Server 7, kept for the coordinator's own ports (unplug, parked claims); disabled until then.
-    private var own: ServerID?
+    var own: ServerID?
     private var ownPorts: PortServer?
+    private(set) var servesOwnPorts = false { didSet { recorder.changed() } }
+    /// QEMU's servers, once it is dead.
+    var strangers: [(id: ServerID, parked: ParkedServer)] = []
     /// The domain is going away: nothing is asked of the host any more.
     var dying = false
 
@@ -46,23 +56,37 @@ final class GuestContext {
         self.loop = loop
         self.host = host
         self.logBook = logBook
+        recorder = Recorder(loop: loop, logBook: logBook)
         self.allowsDirect = allowsDirect
         self.restrictedTo = restrictedTo
         self.unplug = UnplugDesk(loop: loop, host: host, logBook: logBook, specification: unplug)
         surfaces = SurfaceBoard(loop: loop, logBook: logBook)
         vcpuCount = min(max(try host.vcpuCount(), 1), VCPUID.limit)
+        self.unplug.changed = { [recorder] in recorder.changed() }
+        surfaces.recorder = recorder
     }
 
     func holdings(of name: String) throws(SystemError) -> Holdings {
         if let known = kept[name] { return known }
         let fresh = try Holdings(name: name)
-        kept[name] = fresh
+        recorder.keep(fresh.counters.descriptor, as: KeptName.holdings(name) + KeptPart.counters)
+        keep(fresh, name)
         return fresh
+    }
+
+    func keep(_ holdings: Holdings, _ name: String) {
+        holdings.changed = { [recorder] in recorder.changed() }
+        kept[name] = holdings
+        recorder.changed()
     }
 
     /// The emulator was taken out of the guest: one of the same name starts afresh.
     func forget(_ holdings: Holdings) {
-        for (name, known) in kept where known === holdings { kept[name] = nil }
+        for (name, known) in kept where known === holdings {
+            kept[name] = nil
+            recorder.drop(KeptName.holdings(name))
+        }
+        recorder.changed()
     }
 
     /// Everything that is kept, in the order of the names.
@@ -99,7 +123,17 @@ final class GuestContext {
         } catch {
             throw HostError("claim", "\(range)", .invalid, detail: "\(error)")
         }
+        // The server answers every INVALIDATE from here on: a successor must know.
+        servesOwnPorts = true
+        recorder.commit()
         ownPorts = try PortServer(loop: loop, host: host, server: own, range: range, handler: unplug)
+    }
+
+    /// Goes on serving them where a predecessor was killed.
+    func adoptOwnPorts(_ server: ServerID) throws(HostError) {
+        guard let range = PortRange(first: UnplugPorts.firstPort, last: UnplugPorts.lastPort) else { return }
+        servesOwnPorts = true
+        ownPorts = try PortServer(loop: loop, host: host, server: server, range: range, handler: unplug, adopting: true)
     }
 
     /// A server for one more emulator: a reserved one, otherwise a new one (always above QEMU's, which has the lowest).
@@ -109,8 +143,10 @@ final class GuestContext {
 
     /// Gives back what was reserved and never used, and the coordinator's own.
     func releaseServers() {
+        strangers = []
         if dying { ownPorts?.letGo() } else { ownPorts?.stop() }
         ownPorts = nil
+        servesOwnPorts = false
         registry.releaseAll(of: .coordinator)
         for server in reserved + (own.map { [$0] } ?? []) where !dying { try? host.destroyServer(server) }
         reserved = []

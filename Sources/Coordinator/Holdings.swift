@@ -25,25 +25,42 @@ final class Holdings {
     }
 
     /// From the first `hello` on; an exporter has none.
-    var server: KeptServer?
+    var server: KeptServer? { didSet { changed?() } }
     /// How the last process was attached; nil: none was.
     var mode: AttachMode?
+    /// Called when there is something that a coordinator's successor has to know.
+    var changed: (() -> Void)?
     let counters: CounterMemory
     private(set) var state: StateMemory?
     /// The version of what is in the state, as its emulator says in `hello`; nil: none, or it came with a saved guest.
     private(set) var stateVersion: Int?
-    private(set) var regions: [Region] = []
+    private(set) var regions: [Region] = [] { didSet { changed?() } }
     var backoff = RestartBackoff()
     /// Successors that have served.
-    var restarts = 0
+    var restarts = 0 { didSet { changed?() } }
     /// Programs that have taken another's place.
-    var replacements = 0
+    var replacements = 0 { didSet { changed?() } }
     private var presetState: [UInt8]?
     /// Whether nobody has served since the state came with a saved guest.
     private var isRestored = false
     private var presetRegions: [Preset] = []
 
     init(name: String) throws(SystemError) { counters = try CounterMemory(name: name) }
+
+    /// Takes over what a predecessor of this coordinator kept, without the server.
+    init(adopting kept: KeptHoldings, counters: CounterMemory, state: StateMemory?) {
+        self.counters = counters
+        self.state = state
+        stateVersion = kept.stateVersion
+        restarts = kept.restarts
+        replacements = kept.replacements
+        regions = kept.regions.map {
+            Region(
+                label: $0.label,
+                host: HostRegion(
+                    number: $0.number, length: $0.length, gfn: $0.gfn.map { GFN($0) }, home: $0.home.map { GFN($0) }, hasDoorbell: $0.hasDoorbell))
+        }
+    }
 
     // MARK: state
 
@@ -109,6 +126,7 @@ final class Holdings {
         state?.isUsed = true
         isRestored = false
         if state != nil { stateVersion = version }
+        changed?()
     }
 
     /// What was in the state before somebody else was tried in an emulator's place.
@@ -199,6 +217,14 @@ final class CounterMemory {
         page.initialize()
     }
 
+    /// Takes over a predecessor's.
+    init(adopting descriptor: consuming OwnedDescriptor) throws(SystemError) {
+        memory = try SharedMemory(adopting: descriptor, length: CounterPage.length, what: "an emulator's counters")
+        mapping = try memory.map(what: "an emulator's counters")
+    }
+
+    var descriptor: CInt { memory.descriptor.raw }
+
     func duplicate() throws(SystemError) -> OwnedDescriptor { try memory.descriptor.duplicate() }
 }
 
@@ -210,6 +236,15 @@ final class StateMemory {
     var isUsed = false
 
     var length: Int { memory.length }
+
+    var descriptor: CInt { memory.descriptor.raw }
+
+    /// Takes over a predecessor's.
+    init(adopting descriptor: consuming OwnedDescriptor, length: Int, isUsed: Bool) throws(SystemError) {
+        memory = try SharedMemory(adopting: descriptor, length: length, what: "an emulator's state")
+        mapping = try memory.map(what: "an emulator's state")
+        self.isUsed = isUsed
+    }
 
     init(length: Int) throws(SystemError) {
         memory = try SharedMemory(name: "demux-state", length: length)

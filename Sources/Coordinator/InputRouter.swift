@@ -20,7 +20,7 @@ final class InputRouter {
 
     weak var sink: (any InputSink)?
     private weak var emulator: EmulatorSession?
-    private var emulatorIsAbsolute = false
+    private(set) var emulatorIsAbsolute = false
     private var queue = InputQueue()
     private var held: [InputEvent] = []
     /// Called when `isAbsolute` may have changed.
@@ -32,12 +32,15 @@ final class InputRouter {
     var hasEmulator: Bool { emulator != nil }
 
     /// From now on this emulator takes input.
-    func attach(_ session: EmulatorSession) {
+    /// - Parameter isAbsolute: which kind of pointer it is, when it has said so to a predecessor of this coordinator.
+    func attach(_ session: EmulatorSession, isAbsolute: Bool? = nil) {
         emulator = session
-        emulatorIsAbsolute = session.capabilities.contains("input-absolute")
+        emulatorIsAbsolute = isAbsolute ?? session.capabilities.contains("input-absolute")
         queue = InputQueue()
         modeChanged?()
     }
+
+    func isTaken(by session: EmulatorSession) -> Bool { emulator === session }
 
     func detach(_ session: EmulatorSession) {
         guard emulator === session else { return }

@@ -11,13 +11,13 @@ final class KeptServer {
     private let name: String
     private unowned let context: GuestContext
     /// Stands between the host's pages and an emulator that cannot serve those; nil for one that does.
-    private(set) var relay: Relay?
+    private(set) var relay: Relay? { didSet { context.recorder.changed() } }
     private var parked: ParkedServer?
     /// The slots of one that was closed while a process had them.
     private var drained: (any SharedChannel)?
 
     /// Whether it was enabled: from then on a vCPU may wait in it.
-    private(set) var isOpen = false
+    private(set) var isOpen = false { didSet { context.recorder.changed() } }
     /// Whether a process has been told to start, and has not ended: the pages are its own.
     private var isHandedOver = false
     /// When the budget of whoever is to serve next ends, in monotonic nanoseconds.
@@ -28,7 +28,7 @@ final class KeptServer {
     private var answeredBefore: UInt64 = 0
 
     /// Whether nobody is to come any more.
-    private var isClosed = false
+    private(set) var isClosed = false { didSet { context.recorder.changed() } }
     /// Whether the coordinator answers in its emulator's place until a successor comes.
     var isParked: Bool { !isClosed && (parked != nil || relay?.isParked == true) }
     /// Requests and posted writes that the coordinator has answered or dropped in the emulator's place.
@@ -46,6 +46,8 @@ final class KeptServer {
     func useRelay() throws -> Relay {
         if let relay { return relay }
         let made = try Relay(name: name, context: context, channel: try context.host.openChannel(id))
+        made.keepPage()
+        made.keepJournal()
         relay = made
         return made
     }
@@ -71,6 +73,8 @@ final class KeptServer {
         isOpen = true
         isClosed = false
         isHandedOver = true
+        // A successor of this coordinator has to know before the guest can wait here.
+        context.recorder.commit()
         try context.host.setServer(id, enabled: true)
         try relay?.start()
     }
@@ -97,6 +101,18 @@ final class KeptServer {
         let now = EventLoop.now()
         if now >= end { return park() }
         arm(.nanoseconds(Int64(clamping: end &- now)))
+    }
+
+    /// Goes on with a server that another coordinator had.
+    /// - Parameter isServed: whether a process has been told to serve it, which may have died since: that is heard of soon.
+    func goOn(_ kept: KeptHoldings, isServed: Bool, budget: Int) throws {
+        isOpen = kept.isOpen
+        if kept.hasRelay { relay = try Relay(adopting: name, context: context, server: id) }
+        guard isOpen else { return }
+        if kept.isClosed { return close() }
+        isHandedOver = isServed
+        try relay?.start(adopting: true)
+        if !isServed { noteUnserved(budget: budget) }
     }
 
     // A process pauses while another one is tried in its place. On the host's own pages nothing is to be done.

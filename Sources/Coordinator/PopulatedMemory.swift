@@ -6,7 +6,12 @@ struct PopulatedMemory {
     /// Pages one emulator may have: 256 MiB.
     static let limit = 65_536
 
-    private var runs: [(first: GFN, pages: Int)] = []
+    private(set) var runs: [(first: GFN, pages: Int)] = []
+    init() {}
+
+    /// As a predecessor kept it.
+    init(adopting runs: [(first: GFN, pages: Int)]) { self.runs = runs }
+
     var pages: Int { runs.reduce(0) { $0 + $1.pages } }
 
     /// Populates a run of frames that hold no memory so far.

@@ -40,13 +40,16 @@ final class PortServer {
     private var stopping = false
 
     /// Takes the range, enables the server and serves it from now on.
-    init(loop: EventLoop, host: any Host, server: ServerID, range: PortRange, handler: any PortHandler) throws(HostError) {
+    /// - Parameter adopting: another coordinator has done so before, and was killed.
+    init(
+        loop: EventLoop, host: any Host, server: ServerID, range: PortRange, handler: any PortHandler, adopting: Bool = false
+    ) throws(HostError) {
         self.loop = loop
         self.host = host
         self.server = server
         self.range = range
         self.handler = handler
-        try host.map(.ports(range), to: server)
+        if adopting { try host.mapAgain(.ports(range), to: server) } else { try host.map(.ports(range), to: server) }
         channel = try host.openChannel(server)
         memory = try? host.guestMemory()
         jobs = Array(repeating: nil, count: channel.vcpuCount)
@@ -62,7 +65,19 @@ final class PortServer {
             try? host.setServer(server, enabled: false)
             throw (error as? HostError) ?? HostError("serve", "\(range)", .failed((error as? SystemError)?.code ?? 0), detail: "\(error)")
         }
+        if adopting { takeOver() }
         pump()
+    }
+
+    /// What the one before had taken is carried out again: nothing that a guest does at these ports is different the second time.
+    private func takeOver() {
+        for vcpu in jobs.indices {
+            switch channel.slots.state(vcpu) {
+            case .inProcess: begin(vcpu, channel.slots.copy(vcpu))
+            case .responseReady: channel.notify(vcpu)
+            default: continue
+            }
+        }
     }
 
     deinit { letGo() }

@@ -12,7 +12,7 @@ final class Relay {
     /// Repetitions of one request beyond which it is answered as malformed; Xen's own requests stay within a page.
     static let largestCount: UInt32 = 65_536
 
-    private struct Job {
+    struct Job {
         var request: IORequest
         /// The single access that the emulator has.
         var single: IORequest
@@ -21,15 +21,16 @@ final class Relay {
         var value: UInt64 = 0
     }
 
-    private let context: GuestContext
-    private let name: String
-    private let channel: any SharedChannel
+    let context: GuestContext
+    let name: String
+    let channel: any SharedChannel
     private let memory: (any GuestMemory)?
-    private var page: RelayPage
+    private(set) var page: RelayPage
+    /// How far each job is, for a successor of this coordinator.
+    let journal: RelayJournal
     /// The page of a process that pauses while another one is tried in its place.
     private var aside: RelayPage?
-    private var jobs: [Job?]
-    private var posted: [BufferedEntry] = []
+    var jobs: [Job?]
     /// Whether it has the host's channel.
     private(set) var isRunning = false
     /// Whether nobody serves: everything is answered here.
@@ -39,12 +40,14 @@ final class Relay {
 
     /// Slots that the emulator is told of: one for each vCPU and one for posted writes.
     var slotCount: Int { channel.vcpuCount + 1 }
-    private var postedSlot: Int { channel.vcpuCount }
+    var postedSlot: Int { channel.vcpuCount }
     /// The host's side.
     var source: any SharedChannel { channel }
-    private var slots: SlotPage { page.slots }
+    var slots: SlotPage { page.slots }
 
-    init(name: String, context: GuestContext, channel: any SharedChannel) throws(SystemError) {
+    /// - Parameters:
+    ///   - page: a predecessor's, with the jobs that it had under way in `journal`.
+    init(name: String, context: GuestContext, channel: any SharedChannel, page: RelayPage? = nil, journal: RelayJournal? = nil) throws(SystemError) {
         guard channel.vcpuCount < VCPUID.limit else {
             throw SystemError(
                 "relay", "emulator '\(name)'", reason: "the guest has \(channel.vcpuCount) vCPUs",
@@ -54,7 +57,8 @@ final class Relay {
         self.context = context
         self.channel = channel
         memory = try? context.host.guestMemory()
-        page = try RelayPage(name: name)
+        if let page { self.page = page } else { self.page = try RelayPage(name: name) }
+        if let journal { self.journal = journal } else { self.journal = try RelayJournal(name: name) }
         jobs = Array(repeating: nil, count: channel.vcpuCount + 1)
     }
 
@@ -67,7 +71,8 @@ final class Relay {
     func slotDescriptor() throws(SystemError) -> OwnedDescriptor { try page.slotDescriptor() }
 
     /// Binds the host's channel (the server is enabled) and serves from now on.
-    func start() throws(HostError) {
+    /// - Parameter adopting: another coordinator's relay had jobs under way here.
+    func start(adopting: Bool = false) throws(HostError) {
         isParked = false
         guard !isRunning else { return pump() }
         try channel.bind()
@@ -82,7 +87,7 @@ final class Relay {
         } catch {
             throw HostError("relay", "emulator '\(name)'", .failed(error.code), detail: "\(error)")
         }
-        takeOver()
+        if adopting { resumeJobs() } else { takeOver() }
         pump()
     }
 
@@ -90,7 +95,9 @@ final class Relay {
     private func takeOver() {
         for vcpu in 0..<channel.vcpuCount {
             switch channel.slots.state(vcpu) {
-            case .inProcess: begin(vcpu, channel.slots.copy(vcpu))
+            case .inProcess:
+                journal.begin(vcpu)
+                begin(vcpu, channel.slots.copy(vcpu))
             case .responseReady: channel.notify(vcpu)
             default: continue
             }
@@ -149,6 +156,7 @@ final class Relay {
         }
         if isRunning { context.loop.forget(page.done.descriptor.raw) }
         page = next
+        keepPage()
         if isRunning { try watchDone() }
         page.kick.ring()
     }
@@ -156,15 +164,17 @@ final class Relay {
     /// Nobody serves: everything that waits, and everything that still comes, is answered with all-ones.
     func park() {
         isParked = true
-        answered &+= UInt64(posted.count)
-        posted = []
         for slot in jobs.indices {
             guard let job = jobs[slot] else { continue }
             jobs[slot] = nil
             answered &+= 1
             // Whoever comes next must not find it.
+            if slot == postedSlot {
+                consumePosted()
+            } else {
+                finish(slot, data: Self.nobodysAnswer(job.request))
+            }
             slots.clear(slot)
-            if slot != postedSlot { finish(slot, data: Self.nobodysAnswer(job.request)) }
         }
         pump()
     }
@@ -174,39 +184,48 @@ final class Relay {
     }
 
     private func pump() {
-        drainRing()
         forwardPosted()
         for vcpu in 0..<channel.vcpuCount where jobs[vcpu] == nil && channel.slots.state(vcpu) == .ready {
             // Whatever this vCPU posted before its request is in the ring by now, and comes first.
-            drainRing()
             forwardPosted()
             if channel.slots.copy(vcpu).kind != .invalidate {
-                guard posted.isEmpty, jobs[postedSlot] == nil else { continue }
+                guard channel.ring?.peek() == nil, jobs[postedSlot] == nil else { continue }
             }
+            journal.begin(vcpu)
             guard let request = channel.slots.take(vcpu) else { continue }
             begin(vcpu, request)
         }
     }
 
-    private func drainRing() {
-        guard let ring = channel.ring else { return }
-        // Bounded also when nothing is kept: what is posted meanwhile rings again.
+    /// A posted write stays in the ring until the emulator has answered it: it is never in this process alone.
+    private func forwardPosted() {
+        guard let ring = channel.ring, jobs[postedSlot] == nil else { return }
+        // Bounded: what is posted meanwhile rings again.
         for _ in 0..<BufferedRing.capacity {
-            guard posted.count < Int(BufferedRing.capacity), let entry = ring.next() else { return }
-            if isParked { answered &+= 1 } else { posted.append(entry) }
+            guard let peeked = ring.peek() else { return }
+            guard !isParked, let request = Self.request(of: peeked.entry) else {
+                if isParked { answered &+= 1 }
+                ring.consume(peeked.count)
+                continue
+            }
+            jobs[postedSlot] = Job(request: request, single: request)
+            journal.begin(postedSlot, position: peeked.position)
+            return submit(postedSlot, 0, request)
         }
     }
 
-    private func forwardPosted() {
-        guard jobs[postedSlot] == nil, !posted.isEmpty, !isParked else { return }
-        let entry = posted.removeFirst()
-        guard let kind = IORequest.Kind(rawValue: entry.type), kind == .copy || kind == .portIO || kind == .timeOffset else { return forwardPosted() }
-        let request = IORequest(kind: kind, direction: .write, address: entry.address, data: entry.data, size: entry.size)
-        jobs[postedSlot] = Job(request: request, single: request)
-        submit(postedSlot, request)
+    /// Gives the place of the posted write back that the emulator had.
+    private func consumePosted() {
+        if let ring = channel.ring, let peeked = ring.peek(), peeked.position == journal[postedSlot].position { ring.consume(peeked.count) }
     }
 
-    private func begin(_ vcpu: Int, _ request: IORequest) {
+    /// Nil for what is no posted write.
+    static func request(of entry: BufferedEntry) -> IORequest? {
+        guard let kind = IORequest.Kind(rawValue: entry.type), kind == .copy || kind == .portIO || kind == .timeOffset else { return nil }
+        return IORequest(kind: kind, direction: .write, address: entry.address, data: entry.data, size: entry.size)
+    }
+
+    func begin(_ vcpu: Int, _ request: IORequest) {
         switch request.kind {
         case .invalidate:
             memory?.invalidate()
@@ -218,31 +237,40 @@ final class Relay {
             answered &+= 1
             return finish(vcpu, data: Self.nobodysAnswer(request))
         }
-        guard AccessSize.isValid(request.size), request.count > 0, request.count <= Self.largestCount, !request.dataIsPointer || memory != nil else {
-            return finish(vcpu, data: Self.nobodysAnswer(request))
-        }
+        guard isForwarded(request) else { return finish(vcpu, data: Self.nobodysAnswer(request)) }
         jobs[vcpu] = Job(request: request, single: request)
         forward(vcpu)
     }
 
+    /// Whether a request is one for the emulator, and not answered here.
+    func isForwarded(_ request: IORequest) -> Bool {
+        guard let kind = request.kind, kind != .invalidate else { return false }
+        return AccessSize.isValid(request.size) && request.count > 0 && request.count <= Self.largestCount && (!request.dataIsPointer || memory != nil)
+    }
+
     /// Gives the emulator the repetition that is due.
-    private func forward(_ slot: Int) {
+    func forward(_ slot: Int) {
         guard let job = jobs[slot] else { return }
-        let request = job.request
+        let single = single(of: job.request, job.index)
+        jobs[slot]?.single = single
+        submit(slot, job.index, single)
+    }
+
+    /// One repetition of a request, as the emulator gets it.
+    func single(of request: IORequest, _ index: UInt32) -> IORequest {
         var single = request
         single.count = 1
         single.dataIsPointer = false
         single.backwards = false
-        single.address = request.kind == .copy ? Self.stepped(request.address, request, job.index) : request.address
+        single.address = request.kind == .copy ? Self.stepped(request.address, request, index) : request.address
         if request.dataIsPointer {
             single.data = 0
             if request.direction == .write {
-                let source = GuestAddress(Self.stepped(request.data, request, job.index))
+                let source = GuestAddress(Self.stepped(request.data, request, index))
                 single.data = memory?.load(source, size: request.size) ?? request.allOnes
             }
         }
-        jobs[slot]?.single = single
-        submit(slot, single)
+        return single
     }
 
     private static func stepped(_ base: UInt64, _ request: IORequest, _ index: UInt32) -> UInt64 {
@@ -250,7 +278,8 @@ final class Relay {
         return request.backwards ? base &- distance : base &+ distance
     }
 
-    private func submit(_ slot: Int, _ request: IORequest) {
+    private func submit(_ slot: Int, _ index: UInt32, _ request: IORequest) {
+        journal.noteSubmitted(slot, index &+ 1)
         // The page is shared with the emulator: if it has left the slot in a state that is not NONE, it is put right.
         if !slots.submit(slot, request) {
             slots.clear(slot)
@@ -259,10 +288,10 @@ final class Relay {
         page.kick.ring()
     }
 
-    private func collect() {
+    func collect() {
         for slot in jobs.indices {
-            guard var job = jobs[slot], let data = slots.collect(slot) else { continue }
-            let value = data & AccessSize.allOnes(job.request.size)
+            guard var job = jobs[slot], slots.state(slot) == .responseReady else { continue }
+            let value = slots.copy(slot).data & AccessSize.allOnes(job.request.size)
             if job.request.direction == .read {
                 if job.request.dataIsPointer {
                     let target = GuestAddress(Self.stepped(job.request.data, job.request, job.index))
@@ -272,6 +301,10 @@ final class Relay {
                 }
             }
             job.index &+= 1
+            // In this order: at each step a successor can tell what was done.
+            journal.noteDone(slot, job.index, value: job.value)
+            if slot == postedSlot { consumePosted() }
+            _ = slots.collect(slot)
             if job.index < job.request.count {
                 jobs[slot] = job
                 forward(slot)
@@ -283,7 +316,7 @@ final class Relay {
         }
     }
 
-    private func finish(_ vcpu: Int, data: UInt64) {
+    func finish(_ vcpu: Int, data: UInt64) {
         if channel.slots.complete(vcpu, data: data) { channel.notify(vcpu) }
     }
 }

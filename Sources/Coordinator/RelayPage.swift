@@ -18,6 +18,19 @@ final class RelayPage {
         done = try EventFD()
     }
 
+    /// Takes over a predecessor's: page, kick, done.
+    init(adopting bag: DescriptorBag) throws(SystemError) {
+        guard let page = bag.take(), let kick = bag.take(), let done = bag.take() else {
+            throw SystemError("take over", "a relay's page", reason: "not all three descriptors are held")
+        }
+        memory = try SharedMemory(adopting: page, length: SlotPage.length, what: "a relay's page")
+        mapping = try memory.map(what: "a relay's page")
+        self.kick = EventFD(adopting: kick)
+        self.done = EventFD(adopting: done)
+    }
+
+    var descriptor: CInt { memory.descriptor.raw }
+
     /// What goes with `attach`: slots, kick, done.
     func duplicates() throws(SystemError) -> DescriptorBag {
         let bag = DescriptorBag()

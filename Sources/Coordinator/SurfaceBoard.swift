@@ -25,6 +25,10 @@ final class SurfaceBoard {
     private final class Scanout {
         let memory: SharedMemory
         let size: SurfaceSize
+        init(adopting memory: consuming SharedMemory, _ size: SurfaceSize) {
+            self.memory = memory
+            self.size = size
+        }
         init(_ size: SurfaceSize) throws(SystemError) {
             memory = try SurfaceMemory.create(width: size.width, height: size.height)
             self.size = size
@@ -42,11 +46,35 @@ final class SurfaceBoard {
         let tell: (SurfaceNews, DescriptorBag) -> Void
         var told: UInt64?
         var isWaiting = false
+        /// Whether it outlives this coordinator: an exporter does, who came over the control socket does not.
+        let isKept: Bool
 
-        init(_ number: Int, name: String, tell: @escaping (SurfaceNews, DescriptorBag) -> Void) throws(SystemError) {
+        init(adopting number: Int, name: String, _ recorder: Recorder, tell: @escaping (SurfaceNews, DescriptorBag) -> Void) throws(SystemError) {
+            let prefix = KeptName.reader(number)
             self.number = number
             self.name = name
             self.tell = tell
+            isKept = true
+            page = try SurfaceMemory.adoptReaderPage(try recorder.take(prefix + "page"))
+            frame = SurfaceDoorbell(
+                adoptingRinging: try recorder.take(prefix + "frame.ringing"), hearing: try recorder.take(prefix + "frame.hearing"))
+            want = SurfaceDoorbell(adoptingRinging: try recorder.take(prefix + "want.ringing"), hearing: try recorder.take(prefix + "want.hearing"))
+        }
+
+        func keep(_ recorder: Recorder) {
+            let prefix = KeptName.reader(number)
+            recorder.keep(page.descriptor.raw, as: prefix + "page")
+            recorder.keep(frame.ringing.raw, as: prefix + "frame.ringing")
+            recorder.keep(frame.hearing.raw, as: prefix + "frame.hearing")
+            recorder.keep(want.ringing.raw, as: prefix + "want.ringing")
+            recorder.keep(want.hearing.raw, as: prefix + "want.hearing")
+        }
+
+        init(_ number: Int, name: String, isKept: Bool, tell: @escaping (SurfaceNews, DescriptorBag) -> Void) throws(SystemError) {
+            self.number = number
+            self.name = name
+            self.tell = tell
+            self.isKept = isKept
             page = try SurfaceMemory.createReaderPage()
             frame = try SurfaceDoorbell()
             want = try SurfaceDoorbell()
@@ -59,7 +87,8 @@ final class SurfaceBoard {
     private var readers: [Int: Reader] = [:]
     private var nextReader = 1
     /// The emulator that is the display, by its name: its process may be another one tomorrow.
-    private(set) var displayName: String?
+    private(set) var displayName: String? { didSet { recorder?.changed() } }
+    weak var recorder: Recorder?
     private weak var display: EmulatorSession?
 
     init(loop: EventLoop, logBook: LogBook) {
@@ -105,6 +134,8 @@ final class SurfaceBoard {
             let bag = DescriptorBag()
             bag.add(try made.memory.descriptor.duplicate())
             scanout = made
+            recorder?.keep(made.memory.descriptor.raw, as: KeptName.scanout)
+            recorder?.changed()
             for reader in readers.values { hand(made, to: reader) }
             return bag
         } catch {
@@ -127,19 +158,22 @@ final class SurfaceBoard {
 
     /// Adds a reader: it is told its number and the present scan-out, and the display of it.
     /// - Parameter name: for people.
+    /// - Parameter isKept: whether it outlives this coordinator.
     /// - Returns: its number, which is not used again.
-    func add(name: String, tell: @escaping (SurfaceNews, DescriptorBag) -> Void) throws(Refusal) -> Int {
+    func add(name: String, isKept: Bool = false, tell: @escaping (SurfaceNews, DescriptorBag) -> Void) throws(Refusal) -> Int {
         guard readers.count < Self.mostReaders else {
             throw Refusal(.exhausted, asked: "to read the surface", message: "\(Self.mostReaders) read it already; end one of them first")
         }
         do {
-            let reader = try Reader(nextReader, name: name, tell: tell)
+            let reader = try Reader(nextReader, name: name, isKept: isKept, tell: tell)
             let bag = DescriptorBag()
             bag.add(try reader.page.descriptor.duplicate())
             bag.add(try reader.frame.hearing.duplicate())
             bag.add(try reader.want.ringing.duplicate())
             nextReader &+= 1
             readers[reader.number] = reader
+            if isKept, let recorder { reader.keep(recorder) }
+            recorder?.changed()
             tell(.added(reader: reader.number), bag)
             if let scanout { hand(scanout, to: reader) }
             if let display { introduce(reader, to: display) }
@@ -152,6 +186,8 @@ final class SurfaceBoard {
     /// A reader is gone: it wants nothing any more, and the display hears so.
     func remove(_ number: Int) {
         guard let reader = readers.removeValue(forKey: number) else { return }
+        recorder?.drop(KeptName.reader(number))
+        recorder?.changed()
         try? SurfaceMemory.resetReaderPage(reader.page)
         SurfaceDoorbell.ring(reader.want.ringing.raw)
         display?.request(.surfaceReader(SurfaceReaderChange(reader: number, change: .gone))) { _ in }
@@ -194,6 +230,39 @@ final class SurfaceBoard {
         }
         reader.told = now
         reader.tell(.surface(scanout.size), bag)
+    }
+
+    // MARK: another coordinator
+
+    /// What a successor has to know. Of the readers those are in `readers` that live on with it; `gone` names the others.
+    var kept: KeptSurface {
+        KeptSurface(
+            display: displayName, width: scanout?.size.width, height: scanout?.size.height, nextReader: nextReader,
+            readers: readers.values.filter(\.isKept).map(\.number).sorted(), gone: readers.values.filter { !$0.isKept }.map(\.number).sorted())
+    }
+
+    /// Takes over a predecessor's scan-out.
+    func adopt(_ kept: KeptSurface, _ recorder: Recorder) throws(SystemError) {
+        displayName = kept.display
+        nextReader = max(kept.nextReader, 1)
+        guard let width = kept.width, let height = kept.height else { return }
+        let size = SurfaceSize(width: width, height: height)
+        scanout = Scanout(adopting: try SurfaceMemory.adopt(try recorder.take(KeptName.scanout), width: width, height: height), size)
+    }
+
+    /// The display serves on: it knows every reader. Those that were connected to the predecessor are gone.
+    func displayGoesOn(_ session: EmulatorSession, gone: [Int]) {
+        guard session.name == displayName else { return }
+        display = session
+        for number in gone { session.request(.surfaceReader(SurfaceReaderChange(reader: number, change: .gone))) { _ in } }
+    }
+
+    /// A reader lives on.
+    func adoptReader(_ number: Int, name: String, _ recorder: Recorder, tell: @escaping (SurfaceNews, DescriptorBag) -> Void) throws(SystemError) {
+        readers[number] = try Reader(adopting: number, name: name, recorder, tell: tell)
+        nextReader = max(nextReader, number &+ 1)
+        // Its predecessor may not have lived to hand out the newest.
+        if let scanout, let reader = readers[number] { hand(scanout, to: reader) }
     }
 
     // MARK: for people

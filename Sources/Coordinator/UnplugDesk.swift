@@ -23,7 +23,9 @@ final class UnplugDesk: PortHandler {
     private let logBook: LogBook
     private var ports = UnplugPorts()
     /// What is unplugged, and stays so.
-    private(set) var classes: Set<UnplugClass> = []
+    private(set) var classes: Set<UnplugClass> = [] { didSet { changed?() } }
+    /// Called when there is something that a coordinator's successor has to know.
+    var changed: (() -> Void)?
     private var entries: [String: UnplugStatus.Entry] = [:]
     private var queue: [Request] = []
     private var running: UnplugOperation?
@@ -55,6 +57,7 @@ final class UnplugDesk: PortHandler {
         case .none: return true
         case .line(let line): logBook.record(source: "guest's PV driver", level: .info, text: line)
         case .lockROM(let locked):
+            changed?()
             guard let qemu else { return true }
             // The guest's next store to the area is to find it as it was told.
             qemu.lockROM(locked, later)
@@ -74,6 +77,7 @@ final class UnplugDesk: PortHandler {
         guard let product = ports.product, let build = ports.build else { return }
         ports.isBlacklisted =
             specification.blacklist.contains { $0.covers(product: product, build: build) } || isBlacklistedByHost?(product, build) == true
+        changed?()
         say(.info, "the guest's PV driver is \(productName ?? "unnamed") build \(build)" + (ports.isBlacklisted ? ", which is blacklisted" : ""))
     }
 

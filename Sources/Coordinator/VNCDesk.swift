@@ -17,7 +17,9 @@ final class VNCDesk {
     let specification: VNCSpecification
     private let guestName: String
     private(set) var listeners: VNCListeners
-    private var password: String?
+    private(set) var password: String? { didSet { changed?() } }
+    /// Called when there is something that a coordinator's successor has to know.
+    var changed: (() -> Void)?
     /// From when on the password lets nobody in.
     enum Expiry: Equatable {
         case never
@@ -32,14 +34,34 @@ final class VNCDesk {
             }
         }
     }
-    private var expiry = Expiry.never
+    private(set) var expiry = Expiry.never { didSet { changed?() } }
     private weak var exporter: EmulatorSession?
     private(set) var reported = VNCStatus()
     /// Counts changes of password and expiry; what the present exporter's `attach` said was of `givenGeneration`.
     private var generation = 0
     private var givenGeneration = 0
     /// Whether the present exporter has not been told the password, because it had expired.
-    private var isWithheld = false
+    private(set) var isWithheld = false { didSet { changed?() } }
+
+    /// Takes over a predecessor's sockets and what it knew.
+    init(adopting kept: KeptVNC, _ specification: VNCSpecification, guestName: String, directory: String, _ recorder: Recorder) throws(SystemError) {
+        self.specification = specification
+        self.guestName = guestName
+        password = kept.password
+        listeners = try VNCListeners(adopting: kept.sockets, ownPath: directory.isEmpty ? nil : directory + "/vnc.sock", recorder)
+        expiry = kept.expiry.map { .at($0) } ?? .never
+        isWithheld = kept.isWithheld
+    }
+
+    /// What a successor of this coordinator has to know.
+    var kept: KeptVNC {
+        var at: Int64?
+        if case .at(let seconds) = expiry { at = seconds }
+        return KeptVNC(sockets: listeners.kept, password: password, expiry: at, isWithheld: isWithheld)
+    }
+
+    /// The exporter serves on, and knows all it has to.
+    func exporterGoesOn(_ session: EmulatorSession) { exporter = session }
 
     /// Opens the sockets.
     init(_ specification: VNCSpecification, guestName: String, directory: String) throws(SystemError) {

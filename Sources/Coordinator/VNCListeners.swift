@@ -52,6 +52,37 @@ final class VNCListeners {
         }
     }
 
+    /// Takes over a predecessor's.
+    init(adopting kept: [KeptVNC.Socket], ownPath: String?, _ recorder: Recorder) throws(SystemError) {
+        self.ownPath = ownPath
+        var bound: [TCPListener.Bound] = []
+        var opened: [Socket] = []
+        for (index, known) in kept.enumerated() {
+            let descriptor = try recorder.take(KeptName.listener(index))
+            if let path = known.path {
+                var file: (device: UInt, inode: UInt)?
+                if let device = known.device, let inode = known.inode { file = (UInt(device), UInt(inode)) }
+                opened.append(Socket(descriptor, Listener(path: path), file: file))
+            } else {
+                bound.append(TCPListener.Bound(descriptor, host: known.host ?? "", port: known.port ?? 0))
+            }
+        }
+        tcp = bound
+        sockets = opened
+    }
+
+    /// Gives the keeper all of them, in the order of `listeners`.
+    func keep(_ recorder: Recorder) {
+        for (index, socket) in tcp.enumerated() { recorder.keep(socket.descriptor.raw, as: KeptName.listener(index)) }
+        for (index, socket) in sockets.enumerated() { recorder.keep(socket.descriptor.raw, as: KeptName.listener(tcp.count + index)) }
+    }
+
+    /// What a successor has to know of them, in the same order.
+    var kept: [KeptVNC.Socket] {
+        tcp.map { KeptVNC.Socket(host: $0.host, port: $0.port) }
+            + sockets.map { KeptVNC.Socket(path: $0.address.path, device: $0.file.map { UInt64($0.device) }, inode: $0.file.map { UInt64($0.inode) }) }
+    }
+
     deinit { for socket in sockets { Self.removeFile(of: socket) } }
 
     /// What `attach` says of them.

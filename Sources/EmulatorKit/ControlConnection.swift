@@ -22,6 +22,8 @@ final class ControlConnection {
     private let socket: MessageSocket
     private var nextID: UInt32 = 1
     private var outgoing: [[UInt8]] = []
+    /// Requests that were sent and not answered: another coordinator that takes over is asked them again.
+    private var unanswered: [(id: UInt32, bytes: [UInt8])] = []
     /// What came while an answer was waited for.
     private var stash: [Incoming] = []
     private var limits: [RateLimit]
@@ -59,6 +61,7 @@ final class ControlConnection {
             return
         }
         flush()
+        if let id = packet.id, packet.re == nil, unanswered.count < Self.longestQueue { unanswered.append((id, bytes)) }
         guard outgoing.isEmpty else { return queue(bytes) }
         if !trySend(bytes) && !cannotSend { queue(bytes) }
     }
@@ -129,7 +132,13 @@ final class ControlConnection {
             case .closed: close()
             case .message(let bytes, let descriptors):
                 do {
-                    return Incoming(packet: try Packet.decoded(bytes), descriptors: descriptors)
+                    let packet = try Packet.decoded(bytes)
+                    if let answered = packet.re, let index = unanswered.firstIndex(where: { $0.id == answered }) { unanswered.remove(at: index) }
+                    if packet.body == .adopted {
+                        askAgain(packet.id)
+                        continue
+                    }
+                    return Incoming(packet: packet, descriptors: descriptors)
                 } catch {
                     guard !error.isAnswer else { continue }
                     let refusal = Refusal(error.unsupported ? .unsupported : .malformed, asked: "a packet", message: error.reason)
@@ -138,6 +147,13 @@ final class ControlConnection {
             }
         }
         return nil
+    }
+
+    /// Another coordinator has taken over. It passes over what it has got twice.
+    private func askAgain(_ id: UInt32?) {
+        for request in unanswered { queue(request.bytes) }
+        if let id { queue(Packet(.ok(Reply()), re: id).encoded()) }
+        flush()
     }
 
     /// Waits for the next packet; nil when the connection is closed or nothing came in time.

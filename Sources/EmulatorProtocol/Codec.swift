@@ -114,6 +114,7 @@ extension Packet: Codable {
         case "vnc": body = .vnc(try VNCCommand(from: decoder))
         case "vnc-status": body = .vncStatus(try VNCStatus(from: decoder))
         case "unplug": body = .unplug(try Unplug(from: decoder))
+        case "adopted": body = .adopted
         case "quit": body = .quit
         case "ok": body = .ok(try Reply(from: decoder))
         case "error": body = .error(try Refusal(from: decoder))
@@ -153,7 +154,7 @@ extension Packet: Codable {
         case .unplug(let payload): try payload.encode(to: encoder)
         case .ok(let payload): try payload.encode(to: encoder)
         case .error(let payload): try payload.encode(to: encoder)
-        case .ready, .start, .pause, .resume, .release, .memory, .quit: break
+        case .ready, .start, .pause, .resume, .release, .memory, .adopted, .quit: break
         }
     }
 }
@@ -193,6 +194,7 @@ extension Message {
         case .vnc: "vnc"
         case .vncStatus: "vnc-status"
         case .unplug: "unplug"
+        case .adopted: "adopted"
         case .quit: "quit"
         case .ok: "ok"
         case .error: "error"

@@ -17,7 +17,7 @@ public struct Packet: Equatable, Sendable {
 }
 
 /// What is said. The emulator sends: hello, claim, unclaim, pci, ready, intx, msi, memory, dma, modified, populate, depopulate, log. The
-/// coordinator sends: attach, start, pause, resume, release, vcpu, dirtyLogging, unplug, quit. Both send ok and error. A display asks for region, regionPlace, regionDirty
+/// coordinator sends: attach, start, pause, resume, release, vcpu, dirtyLogging, unplug, adopted, quit. Both send ok and error. A display asks for region, regionPlace, regionDirty
 /// and surface, and is told surfaceReader and modeHint; an exporter is told surface, surfaceReader, inputMode and vnc, and sends input, modeHint and vncStatus.
 public enum Message: Equatable, Sendable {
     case hello(Hello)
@@ -51,6 +51,9 @@ public enum Message: Equatable, Sendable {
     case vnc(VNCCommand)
     case vncStatus(VNCStatus)
     case unplug(Unplug)
+    /// Another coordinator has taken over: everything that was asked of the last one and not answered is to be asked again, with the same
+    /// numbers, before this is answered.
+    case adopted
     case quit
     case ok(Reply)
     case error(Refusal)

@@ -9,12 +9,15 @@ public final class ChildProcess {
     public enum Exit: Equatable, Sendable, CustomStringConvertible {
         case status(CInt)
         case signal(CInt)
+        /// It ended while nobody looked: whoever started it is gone, and with it what it knew.
+        case unknown
 
         public var description: String {
             switch self {
             case .status(0): "exited in order"
             case .status(let code): "exited with status \(code)"
             case .signal(let number): "was killed by signal \(number) (\(String(cString: strsignal(number))))"
+            case .unknown: "ended while nobody looked"
             }
         }
     }
@@ -33,15 +36,18 @@ public final class ChildProcess {
     public let pid: pid_t
     private let handle: OwnedDescriptor
     public private(set) var exit: Exit?
+    /// Asks whoever is its parent how it ended; nil: we are.
+    private let ask: ((pid_t) -> Exit?)?
 
     /// Readable once the process has ended.
     public var exitDescriptor: CInt { handle.raw }
 
     /// Starts a program. `arguments` does not hold the program's own name. Besides 0, 1 and 2 the child gets only the
     /// descriptors in `inherited`; every other one must be close-on-exec.
+    /// - Parameter blocked: signals that it starts with blocked, so that one that comes too early waits for it.
     /// - Throws: SystemError when the program cannot be started.
     public init(
-        program: String, arguments: [String], environment: [String: String]? = nil, inherited: [Inherited] = []
+        program: String, arguments: [String], environment: [String: String]? = nil, inherited: [Inherited] = [], blocked: [CInt] = []
     ) throws(SystemError) {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
@@ -49,9 +55,10 @@ public final class ChildProcess {
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
-        // The parent blocks signals for its signalfd; a child must start with none blocked and the default actions.
+        // The parent blocks signals for its signalfd; a child must start with none blocked that it does not expect, and the default actions.
         var none = sigset_t()
         sigemptyset(&none)
+        for number in blocked { sigaddset(&none, number) }
         posix_spawnattr_setsigmask(&attributes, &none)
         var defaults = sigset_t()
         sigemptyset(&defaults)
@@ -89,12 +96,30 @@ public final class ChildProcess {
         self.program = program
         self.pid = pid
         handle = OwnedDescriptor(adopting: raw)
+        ask = nil
     }
+
+    /// Takes over a process that a predecessor of ours started and somebody else is the parent of now.
+    /// - Parameters:
+    ///   - handle: its pidfd.
+    ///   - ask: asks its parent how it ended; called once it has.
+    public init(adopting handle: consuming OwnedDescriptor, pid: pid_t, program: String, ask: @escaping (pid_t) -> Exit?) {
+        self.program = program
+        self.pid = pid
+        self.handle = handle
+        self.ask = ask
+    }
+
+    /// Its pidfd, for somebody who is to hold it as well.
+    public var descriptor: CInt { handle.raw }
 
     /// Looks whether it has ended, without waiting; reaps it when it has.
     @discardableResult
     public func poll() -> Exit? {
-        if exit == nil {
+        if exit == nil, let ask {
+            var descriptor = pollfd(fd: handle.raw, events: Int16(POLLIN), revents: 0)
+            if Glibc.poll(&descriptor, 1, 0) > 0 { exit = ask(pid) ?? .unknown }
+        } else if exit == nil {
             var status: CInt = 0
             if demux_wait_pidfd(handle.raw, &status) == 0 {
                 exit = status >= 256 ? .signal(status - 256) : .status(status)

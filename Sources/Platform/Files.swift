@@ -34,12 +34,16 @@ public enum Files {
         return (ends[0], ends[1])
     }
 
-    /// The folder of the program that runs; "/" when the kernel does not tell.
-    public static func programFolder() -> String {
+    /// The program that runs; "" when the kernel does not tell.
+    public static func programPath() -> String {
         var path = [CChar](repeating: 0, count: 4096)
         let length = readlink("/proc/self/exe", &path, path.count)
-        guard length > 0 else { return "/" }
-        let text = String(decoding: path.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return String(decoding: path.prefix(max(length, 0)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// The folder of the program that runs; "/" when the kernel does not tell.
+    public static func programFolder() -> String {
+        let text = programPath()
         return text.lastIndex(of: "/").map { String(text[..<$0]) } ?? "/"
     }
 

@@ -9,7 +9,8 @@ public enum TCPListener {
         /// The numeric address that was bound: "127.0.0.1", "::".
         public let host: String
         public let port: UInt16
-        fileprivate init(_ descriptor: consuming OwnedDescriptor, host: String, port: UInt16) {
+        /// Also for one that another process bound.
+        public init(_ descriptor: consuming OwnedDescriptor, host: String, port: UInt16) {
             self.descriptor = descriptor
             self.host = host
             self.port = port

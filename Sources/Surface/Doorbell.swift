@@ -22,6 +22,12 @@ public struct SurfaceDoorbell: ~Copyable, Sendable {
         hearing = OwnedDescriptor(adopting: ends[1])
     }
 
+    /// Takes over both ends of one that another process made.
+    public init(adoptingRinging ringing: consuming OwnedDescriptor, hearing: consuming OwnedDescriptor) {
+        self.ringing = ringing
+        self.hearing = hearing
+    }
+
     /// Rings by number: never waits, raises no signal. One that is full has been rung already, and one whose other end is
     /// closed has nobody to wake.
     public static func ring(_ raw: CInt) {

@@ -28,6 +28,19 @@ public enum SurfaceMemory {
         return memory
     }
 
+    /// Takes over a surface that a predecessor made.
+    public static func adopt(_ descriptor: consuming OwnedDescriptor, width: Int, height: Int) throws(SystemError) -> SharedMemory {
+        guard let length = SurfaceLayout.length(width: width, height: height) else {
+            throw SystemError("take over", "a surface of \(width)×\(height)", reason: "no surface has that size")
+        }
+        return try SharedMemory(adopting: descriptor, length: length, what: "a surface of \(width)×\(height)")
+    }
+
+    /// Takes over a reader's page that a predecessor made.
+    public static func adoptReaderPage(_ descriptor: consuming OwnedDescriptor) throws(SystemError) -> SharedMemory {
+        try SharedMemory(adopting: descriptor, length: Int(DEMUX_READER_PAGE_LENGTH), what: "a reader page")
+    }
+
     /// A descriptor through which the memory can be read and never be written, nor be opened for writing by another user.
     /// - Throws: SystemError when the kernel refuses, or /proc is not mounted.
     public static func readOnly(_ memory: borrowing SharedMemory) throws(SystemError) -> OwnedDescriptor {

@@ -58,6 +58,19 @@ public final class QMPFacade {
         try listen(true)
     }
 
+    /// Goes on listening where a predecessor of this process was killed.
+    /// - Parameter place: where it listened; the descriptor's number does not matter.
+    public init(loop: EventLoop, adopting listener: consuming OwnedDescriptor, of place: MonitorSocket, qemu: String) throws(SystemError) {
+        self.loop = loop
+        qemuPath = qemu
+        self.listener = listener
+        if case .path(let path) = place { ownPath = path } else { ownPath = nil }
+        try listen(true)
+    }
+
+    /// The listening socket, for whoever holds it for a successor.
+    public var descriptor: CInt { listener.raw }
+
     deinit { close() }
 
     /// Called with every whole command before it goes on, and says what becomes of it. Set before clients come: a connection keeps

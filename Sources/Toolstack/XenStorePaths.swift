@@ -19,6 +19,10 @@ public struct XenStorePaths: Equatable, Sendable {
     public var state: String { "\(deviceModel)/state" }
     /// What `state` has to say.
     public static let stateRunning = "running"
+    /// What we write into `state` when QEMU, or the last coordinator, has died under the guest.
+    public static let stateBroken = "broken"
+    /// Why, in words; there is no such key while nothing is wrong.
+    public var broken: String { "\(deviceModel)/demux-broken" }
     /// A folder in which QEMU names the back ends that it serves.
     public var backends: String { "\(deviceModel)/backends" }
 

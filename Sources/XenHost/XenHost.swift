@@ -11,6 +11,9 @@ public final class XenHost: Host {
     /// does enabling a server publish its event channels; so they are mapped at once and kept.
     private var pages: [ServerID: ServerPages] = [:]
     private var memory: XenGuestMemory?
+
+    func keep(_ known: ServerPages, of server: ServerID) { pages[server] = known }
+
     /// Guest memory of devices, by number, and the next number.
     var regions: [Int: HostRegion] = [:]
     var nextRegion = 1

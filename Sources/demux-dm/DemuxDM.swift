@@ -1,4 +1,5 @@
 import Glibc
+import Keeping
 import Logging
 import Platform
 
@@ -6,6 +7,9 @@ import Platform
 @main
 struct DemuxDM {
     static func main() {
+        let arguments = Array(CommandLine.arguments.dropFirst())
+        // Before anything else: it gets all that we have inherited, as it is.
+        KeeperLaunch.becomeKeeper(arguments)
         // What was inherited is QEMU's, if anybody's: no child gets a descriptor that was not meant for it.
         let inherited = Files.openDescriptors(from: 3)
         Platform.Files.closeOnExec(from: 3)
@@ -13,10 +17,14 @@ struct DemuxDM {
         LoggingSystem.bootstrap(StreamLogHandler.standardError)
         let logger = Logger(label: "demux")
         do {
-            switch try Mode(arguments: Array(CommandLine.arguments.dropFirst())) {
+            if try KeeperLaunch.reportsBroken(arguments) { exit(0) }
+            let keeper = try KeeperLink.inherited()
+            switch try Mode(arguments: arguments) {
             case .local(let domain): exit(try LocalGuestProcess.run(domain: domain, logger: logger))
             case .check: exit(try CheckProcess.run(logger: logger))
-            case .deviceModel(let arguments): exit(try DeviceModelProcess.run(arguments: arguments, inherited: inherited, logger: logger))
+            case .deviceModel(let arguments):
+                let others = inherited.filter { $0 != keeper?.descriptor }
+                exit(try DeviceModelProcess.run(arguments: arguments, inherited: others, keeper: keeper, logger: logger))
             }
         } catch {
             // libxl shows none of this: it stands in /var/log/xen/qemu-dm-NAME.log.

@@ -2,6 +2,7 @@ import ControlProtocol
 import Coordinator
 import Glibc
 import Host
+import Keeping
 import Logging
 import Platform
 import Specification
@@ -16,13 +17,16 @@ import XenHost
 /// libxl's device-model log.
 final class DeviceModelProcess {
     /// - Returns: the exit status.
-    static func run(arguments: [String], inherited: [CInt], logger: Logger) throws -> CInt {
+    static func run(arguments: [String], inherited: [CInt], keeper: KeeperLink?, logger: Logger) throws -> CInt {
         let parsed = try DeviceModelArguments(arguments)
         guard !parsed.isProbe, let domain = parsed.domain else { throw passThrough(parsed) }
         let limits = InheritedLimits()
         if limits.areTight { try limits.lift() }
         var logger = logger
         if parsed.settings.verbose { logger.logLevel = .debug }
+        if let keeper, keeper.predecessors > 0 {
+            return try adopt(keeper, arguments: parsed, domain: domain, limits: limits, logger: logger)
+        }
         var specification = try SpecificationSource.command(file: parsed.settings.specification, guestName: parsed.guestName)
         if let chosen = parsed.settings.emulators {
             let known = Set(specification.emulators.map(\.name))
@@ -43,9 +47,30 @@ final class DeviceModelProcess {
         let note = screen.note(asked: specification)
         specification = screen.specification
         let process = try DeviceModelProcess(
-            arguments: try parsed.adapted(to: screen.plan), domain: domain, specification: specification, inherited: inherited, limits: limits, logger: logger)
+            arguments: try parsed.adapted(to: screen.plan), domain: domain, specification: specification, inherited: inherited, limits: limits,
+            keeper: keeper, logger: logger)
+        if let keeper { try process.coordinator.recordFor(keeper) }
         if let note { process.note(.info, note) }
         try process.start()
+        try process.loop.run()
+        return process.status
+    }
+
+    /// A coordinator that ran before this one was killed, and its guest runs on.
+    private static func adopt(
+        _ keeper: KeeperLink, arguments: DeviceModelArguments, domain: DomainID, limits: InheritedLimits, logger: Logger
+    ) throws -> CInt {
+        let inheritance = try Inheritance(keeper)
+        let process: DeviceModelProcess
+        do {
+            process = try DeviceModelProcess(
+                arguments: arguments, domain: domain, specification: inheritance.specification, inherited: [], limits: limits, keeper: keeper, logger: logger)
+        } catch let error as HostError where error.reason == .noSuchDomain {
+            // Nobody is left to serve; the keeper ends the others.
+            logger.notice("the domain has gone together with its coordinator")
+            return 0
+        }
+        try process.adopt(inheritance, keeper)
         try process.loop.run()
         return process.status
     }
@@ -59,34 +84,36 @@ final class DeviceModelProcess {
         return SystemError("start", "QEMU (\(program)) for libxl's probe", remedy: "install qemu-system-xen")
     }
 
-    private let arguments: DeviceModelArguments
+    let arguments: DeviceModelArguments
     private let specification: GuestSpecification
     private let inherited: [CInt]
     private let limits: InheritedLimits
     private let host: XenHost
-    private let loop: EventLoop
+    let loop: EventLoop
     private let store: XenStoreWatcher
-    private let coordinator: Coordinator
+    let coordinator: Coordinator
+    private let keeper: KeeperLink?
     private let signals: SignalDescriptor
-    private let folder: String
+    let folder: String
     private let plan: PCISlotPlan
-    private let desk: MonitorDesk
-    private var facade: QMPFacade?
+    let desk: MonitorDesk
+    var facade: QMPFacade?
     private var monitor: QMPClient?
     private var unplug: UnplugBridge?
-    private var qemu: ChildProcess?
+    var qemu: ChildProcess?
     private var status: CInt = 0
     private var stopping = false
-    private var confirmed = false
+    var confirmed = false
 
     private init(
         arguments: DeviceModelArguments, domain: DomainID, specification: GuestSpecification, inherited: [CInt], limits: InheritedLimits,
-        logger: Logger
+        keeper: KeeperLink?, logger: Logger
     ) throws {
         self.arguments = arguments
         self.specification = specification
         self.inherited = inherited
         self.limits = limits
+        self.keeper = keeper
         signals = try SignalDescriptor([SIGTERM, SIGINT, SIGHUP])
         loop = try EventLoop()
         host = try XenHost(domain: domain)
@@ -104,37 +131,54 @@ final class DeviceModelProcess {
         store = try XenStoreWatcher(loop: loop, domain: domain)
     }
 
-    private func note(_ level: Logger.Level, _ text: String) { coordinator.logBook.note(level, text) }
+    func note(_ level: Logger.Level, _ text: String) { coordinator.logBook.note(level, text) }
 
     // MARK: start
 
-    private func start() throws {
+    /// What a coordinator that begins and one that takes over watch.
+    func watchEverything() throws {
         try loop.watch(signals.descriptor.raw, for: .readable) { [unowned self] _ in
             while let number = self.signals.next() { self.signalled(number) }
         }
         try store.start { [unowned self] in self.domainIsGone() }
+        coordinator.isBlacklistedByHost = { [store] product, build in
+            UnplugProduct.blacklistPath(product: product, build: build).map { store.has($0) } ?? false
+        }
+        coordinator.ownerRecord = { [unowned self] in self.record.text }
+        guard let keeper else { return }
+        keeper.lost = { [unowned self] in
+            self.loop.forget(keeper.descriptor)
+            self.note(.error, "the keeper is gone: when this coordinator is killed, nobody takes the guest over")
+        }
+        try loop.watch(keeper.descriptor, for: .readable) { _ in _ = keeper.look() }
+    }
+
+    private func start() throws {
+        try watchEverything()
         for (range, label) in QEMULegacy.ranges(vga: !arguments.graphics.isEmpty, directKernel: arguments.unchanged.contains("-kernel")) {
             coordinator.noteQEMU(range, label: label)
         }
         for function in plan.functions { coordinator.noteQEMU(.pci(function.address), label: function.name) }
-        coordinator.isBlacklistedByHost = { [store] product, build in
-            UnplugProduct.blacklistPath(product: product, build: build).map { store.has($0) } ?? false
-        }
         try coordinator.reserveServers()
         try coordinator.openControl()
         if let listener = arguments.monitor {
             let facade = try QMPFacade(loop: loop, at: listener, qemu: folder + "/qemu-libxl.qmp")
-            facade.hold()
-            facade.observe = { [unowned self] in self.seen($0) }
-            facade.decide = { [desk] in desk.decide($0) }
-            facade.trouble = { [unowned self] in self.note(.warning, "\($0)") }
-            self.facade = facade
+            keeper?.keep([facade.descriptor], as: DeviceModelRecord.facade)
+            use(facade)
         }
         if let incoming = arguments.incoming { try MonitorDesk.restore(from: incoming, into: coordinator) }
         coordinator.startEmulators { [unowned self] reasons in
             if let reasons { return self.fail(reasons) }
             do { try self.startQEMU() } catch { self.fail(["\(error)"]) }
         }
+    }
+
+    func use(_ facade: QMPFacade) {
+        facade.hold()
+        facade.observe = { [unowned self] in self.seen($0) }
+        facade.decide = { [desk] in desk.decide($0) }
+        facade.trouble = { [unowned self] in self.note(.warning, "\($0)") }
+        self.facade = facade
     }
 
     private func fail(_ reasons: [String]) {
@@ -155,16 +199,24 @@ final class DeviceModelProcess {
         qemu = child
         // What was QEMU's is QEMU's alone from now on.
         for number in inherited where !isMonitor(number) { _ = close(number) }
+        keeper?.keep([child.descriptor], as: DeviceModelRecord.qemu)
         try loop.watch(child.exitDescriptor, for: .readable) { [unowned self] _ in self.qemuEnded() }
         note(.info, "QEMU runs (pid \(child.pid))")
         updateStatus("starting")
-        let client = QMPClient(loop: loop, path: monitors.demuxPath)
+        let client = talk(to: monitors.demuxPath)
+        // Once QEMU says that it runs, libxl waits ten seconds for the monitor that is held until this is answered.
+        client.queryPCI(deadline: .seconds(8)) { [unowned self] in self.confirmSlots($0) }
+    }
+
+    /// Demux's own connection to QEMU, made anew by each coordinator.
+    @discardableResult
+    func talk(to path: String) -> QMPClient {
+        let client = QMPClient(loop: loop, path: path)
         monitor = client
         let unplug = UnplugBridge(client, changed: { [unowned self] in self.askSlotsAgain($0) }, trouble: { [unowned self] in self.note(.warning, $0) })
         self.unplug = unplug
         coordinator.unplugPartner = unplug
-        // Once QEMU says that it runs, libxl waits ten seconds for the monitor that is held until this is answered.
-        client.queryPCI(deadline: .seconds(8)) { [unowned self] in self.confirmSlots($0) }
+        return client
     }
 
     /// What libxl tells QEMU and our emulators have to know as well.
@@ -200,11 +252,21 @@ final class DeviceModelProcess {
         }
         confirmed = true
         desk.note(found)
-        desk.slotsChanged = { [unowned self] in self.askSlotsAgain {} }
-        if let monitor { desk.startInput(monitor) }
+        runs()
         updateStatus("running", slots: Self.slots(found))
         // A restored guest's QEMU was made with all of its devices: disks that were unplugged go before the guest runs.
-        coordinator.unplugQEMUAgain { [unowned self] in self.facade?.open() }
+        coordinator.unplugQEMUAgain { [unowned self] in
+            self.facade?.open()
+            // Before this there is no guest to take over.
+            self.coordinator.record()
+            self.keeper?.ready()
+        }
+    }
+
+    /// QEMU serves, and its slots are known.
+    func runs() {
+        desk.slotsChanged = { [unowned self] in self.askSlotsAgain {} }
+        if let monitor { desk.startInput(monitor) }
     }
 
     private static func slots(_ functions: [PCIFunctionReport]) -> [QEMUStatus.Slot] {
@@ -227,6 +289,7 @@ final class DeviceModelProcess {
         let planned = plan.functions.map { QEMUStatus.Slot(address: "\($0.address)", what: $0.name) }
         coordinator.qemu = QEMUStatus(
             pid: qemu?.pid ?? 0, program: specification.qemu, state: state, slots: slots ?? coordinator.qemu?.slots ?? planned, confirmed: confirmed)
+        coordinator.ownerChanged()
     }
 
     // MARK: end
@@ -247,7 +310,7 @@ final class DeviceModelProcess {
         stop(0)
     }
 
-    private func qemuEnded() {
+    func qemuEnded() {
         guard let child = qemu, let exit = child.poll() else { return }
         loop.forget(child.exitDescriptor)
         facade?.close()
@@ -260,8 +323,15 @@ final class DeviceModelProcess {
             stop(0)
         } else {
             note(.error, "QEMU \(exit)")
-            if confirmed { stop(1) } else { fail(["QEMU (\(specification.qemu)) \(exit) before the guest was started; its own words stand above"]) }
+            if confirmed { isBroken("QEMU \(exit)") } else { fail(["QEMU (\(specification.qemu)) \(exit) before the guest was started; its own words stand above"]) }
         }
+    }
+
+    /// QEMU is dead under a guest that runs. Its memory and our emulators are whole: what it had answered is answered in its place, and
+    /// whoever looks after the guest is told. Ending it is the toolstack's decision.
+    func isBroken(_ reason: String) {
+        coordinator.guestIsBroken(reason)
+        do { try BrokenGuest.report(host.domain, reason) } catch { note(.error, "\(error)") }
     }
 
     private var emulatorsEnded = false

@@ -14,7 +14,7 @@ final class MonitorDesk: InputSink {
     private var placement: DevicePlacement?
     private var input: QEMUInput?
     /// The devices of bus 0 that QEMU has.
-    private var slots: Set<UInt8> = []
+    var slots: Set<UInt8> = []
     private var saysInputTrouble = true
     /// Called when QEMU has got another device: its slots are to be asked for again.
     var slotsChanged: (() -> Void)?

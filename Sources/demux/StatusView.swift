@@ -14,6 +14,7 @@ struct StatusView {
 
     func lines(style: Style = .plain) -> [String] {
         var lines = [heading]
+        if let broken = status.broken { lines.append("BROKEN: " + Table.clean(broken)) }
         lines.append("specification " + Table.clean(status.specification))
         if let qemu = status.qemu { lines.append("QEMU " + Table.clean("\(qemu.program), pid \(qemu.pid), \(qemu.state)")) }
         lines.append("")
@@ -32,7 +33,8 @@ struct StatusView {
         let name = status.name.isEmpty ? "" : " '\(status.name)'"
         return Table.clean(
             "domain \(status.domain)\(name) on \(status.host), \(status.vcpus) vCPU\(status.vcpus == 1 ? "" : "s"), "
-                + "coordinator pid \(status.coordinatorPID)")
+                + "coordinator pid \(status.coordinatorPID)"
+                + (status.adoptions.map { ", adopted \($0) time\($0 == 1 ? "" : "s")" } ?? ""))
     }
 
     private func emulators(_ style: Style) -> [String] {

@@ -93,6 +93,10 @@ static inline void demux_sequence_advance(uint32_t *sequence) {
 static inline uint32_t demux_sequence_read(const uint32_t *sequence) { return __atomic_load_n(sequence, __ATOMIC_RELAXED); }
 static inline uint64_t demux_counter_read(const uint64_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
 
+// A word of memory that outlives its writer: whoever reads it later sees all that was written before.
+static inline void demux_word_store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
+static inline uint64_t demux_word_load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+
 // Orders this side's writes to the page before the notification that follows.
 static inline void demux_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 

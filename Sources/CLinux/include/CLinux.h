@@ -161,6 +161,20 @@ static inline int demux_wait_pidfd(int pidfd, int *status) {
     return 0;
 }
 
+// From now on orphans among the descendants become this process's children, instead of pid 1's.
+static inline int demux_become_subreaper(void) {
+    extern int prctl(int, ...);
+    return prctl(36 /* PR_SET_CHILD_SUBREAPER */, 1L, 0L, 0L, 0L);
+}
+// Reaps any one child that has ended: its pid and *status as above; 0 when none has, -1 when there are no children.
+static inline pid_t demux_reap(int *status) {
+    int raw = 0;
+    pid_t pid;
+    do pid = waitpid(-1, &raw, WNOHANG); while (pid < 0 && errno == EINTR);
+    *status = WIFEXITED(raw) ? WEXITSTATUS(raw) : 256 + WTERMSIG(raw);
+    return pid;
+}
+
 // Giving up the rights of root for good, for the whole process; to be called while it has one thread.
 static inline int demux_renounce(uid_t uid, gid_t gid) {
     extern int setgroups(size_t, const gid_t *);

@@ -147,11 +147,14 @@ let package = Package(
         .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack"]),
         .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
+        // The keeper as a real process, with a child that says what it finds.
+        .executableTarget(name: "demux-test-kept", dependencies: ["Keeping", "Platform"], path: "Tests/TestKept"),
+        .testTarget(name: "KeeperTests", dependencies: ["demux-keeper", "demux-test-kept", "Keeping", "Platform"]),
         // Real child processes on LocalHost.
         .testTarget(
             name: "ProcessTests",
             dependencies: [
-                "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
+                "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "Keeping", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
                 "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "demux-display", "demux-vnc", "demux-keyboard",
                 "Picture", "Surface", .product(name: "Logging", package: "swift-log"),
             ]),

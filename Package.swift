@@ -157,11 +157,14 @@ let package = Package(
         .testTarget(name: "WatchTests", dependencies: ["Watch", "Host", "Platform"]),
         .testTarget(name: "SeeingTests", dependencies: ["Seeing", "CIoreq", "ControlProtocol", "Host", "Platform"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
+        // The keeper as a real process, with a child that says what it finds.
+        .executableTarget(name: "demux-test-kept", dependencies: ["Keeping", "Platform"], path: "Tests/TestKept"),
+        .testTarget(name: "KeeperTests", dependencies: ["demux-keeper", "demux-test-kept", "Keeping", "Platform"]),
         // Real child processes on LocalHost.
         .testTarget(
             name: "ProcessTests",
             dependencies: [
-                "CLinux", "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
+                "CLinux", "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "Keeping", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
                 "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "demux-display", "demux-vnc", "demux-keyboard", "demux-nvme", "demux-watchdog", "Watch",
                 "Picture", "Surface", .product(name: "Logging", package: "swift-log"),
             ]),

@@ -80,11 +80,13 @@ extension EmulatorSession {
     /// Hears what waits in its socket, and has it ask again what the predecessor had read and not answered.
     func goOn(_ kept: KeptEmulator, _ surface: KeptSurface) {
         guard state == .serving || state == .paused else { return }
-        repeated = []
         // Its answers to the predecessor's questions are nobody's: no number is used twice.
         nextRequest = UInt32(truncatingIfNeeded: EventLoop.now() >> 10) | 1
         do { try stayOnScreen(kept, surface) } catch { context.logBook.note(.error, "emulator '\(name)': \(error)") }
-        request(.adopted) { [weak self] _ in self?.repeated = nil }
+        if capabilities.contains("adopted") {
+            repeated = []
+            request(.adopted) { [weak self] _ in self?.repeated = nil }
+        }
         receive()
     }
 

@@ -47,7 +47,7 @@ final class Launch {
         // Only for a device that can go on from it: one that begins anew is not to be taken for one that was never away.
         let length = state.length == 0 || !StateWish.isAllowed ? nil : try KitState.wanted(deviceLength: state.length)
         let hello = Hello(
-            name: name, modes: modes, capabilities: ["data-pointer", "release", "observe"] + capabilities, state: length,
+            name: name, modes: modes, capabilities: ["data-pointer", "release", "observe", "adopted"] + capabilities, state: length,
             stateVersion: length.map { _ in state.version }, stateAccepts: length.map { _ in state.accepts },
             unplug: unplugClasses.isEmpty ? nil : unplugClasses)
         guard let answer = control.request(.hello(hello)) else { throw .closed("say hello to", "the coordinator") }

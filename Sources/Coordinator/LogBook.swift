@@ -121,6 +121,7 @@ extension ChildProcess.Exit {
         switch self {
         case .status(let status): ["emulator": name, "pid": "\(pid)", "status": "\(status)"]
         case .signal(let number): ["emulator": name, "pid": "\(pid)", "signal": "\(number)"]
+        case .unknown: ["emulator": name, "pid": "\(pid)"]
         }
     }
 }

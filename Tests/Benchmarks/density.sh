@@ -23,7 +23,7 @@ echo; echo "One guest at rest on real Xen, in the rig (a software CPU): PSS with
 awk '$1 != "start" { if (!h++) printf "%-22s %-16s %8s %10s %12s %8s\n", "", "", "PSS MiB", "wake-ups/s", "descriptors", "threads"
        printf "%-22s %-16s %8.1f %10.2f %12d %8d\n", $1, $2, $3 / 1024, $4, $5, $6 }' "$LOG"
 awk '$1 == "start" { t[++n] = $3 * 10 } END { printf "From the start of demux-dm to that of QEMU, in %d starts: ", n; for (i = 1; i <= n; i++) printf "%s%d", (i > 1 ? ", " : ""), t[i]; print " ms (aim: 150; a QEMU alone is started at once)" }' "$LOG"
-awk '$1 == "demux" && $2 !~ /^qemu/ { s += $3; w += $4 } $1 == "demux-viewer" && $2 == "demux-display" { v = $4 } $1 == "demux-viewer" && $2 ~ /^demux-(dm|vnc|keeper|scratch)/ { o += $4 }
+awk '$1 == "demux" && $2 ~ /^demux-/ && $2 != "demux-watchdog" { s += $3; w += $4 } $1 == "demux-viewer" && $2 == "demux-display" { v = $4 } $1 == "demux-viewer" && $2 ~ /^demux-(dm|vnc|keeper|scratch)/ { o += $4 }
      $1 == "start" { if ($3 > worst) worst = $3 }
      END { printf "rig: our processes at rest: %.1f MiB (one guest: nothing to share with), %.2f wake-ups/s; with a viewer the display %.2f/s, the others %.2f/s; QEMU %d ms later at most\n", s / 1024, w, v, o, worst * 10 }' "$LOG" | tee "$WORK/rig.log"
 echo "bench-density: finished; $(tail -n 1 "$WORK/local.log"); $(tail -n 1 "$WORK/rig.log")"

@@ -16,10 +16,10 @@ DEMO_PACKAGES := gcc seabios novnc
 TEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 cpio e2fsprogs kmod gcc libc6-dev-i386 perl edid-decode
 # Installed; then what only the tests and the benchmarks use.
 COMMAND := demux
-LIBEXEC_PROGRAMS := demux-dm demux-keeper demux-scratch demux-debug demux-display demux-vnc demux-keyboard demux-nvme demux-web
-TEST_PROGRAMS := demux-example demux-c-scratch demux-conformance demux-bench demux-c-loop
+LIBEXEC_PROGRAMS := demux-dm demux-keeper demux-scratch demux-debug demux-display demux-vnc demux-keyboard demux-nvme demux-web demux-watchdog
+TEST_PROGRAMS := demux-example demux-c-scratch demux-test-emulator demux-conformance demux-bench demux-c-loop
 
-.PHONY: demo test test-full address-test unit-test rig-test bench release stage install build-packages demo-packages test-packages clean
+.PHONY: demo test test-full address-test unit-test rig-test bench bench-density release stage install build-packages demo-packages test-packages clean
 # One thing after another: two builds at once would wait for each other anyway, and the last runner's last line is to be the last.
 .NOTPARALLEL:
 
@@ -48,6 +48,11 @@ rig-test: test-packages stage
 # On LocalHost, then in the rig; BENCH_RIG=no leaves the rig out.
 bench: test-packages stage
 	@Tests/Benchmarks/bench.sh $(BIN) $(CURDIR)/$(STAGE)
+
+# What many guests at rest cost; GUESTS says how many, as far as memory allows. BENCH_RIG=no leaves the rig out.
+GUESTS ?= 100
+bench-density: test-packages stage
+	@Tests/Benchmarks/density.sh $(CURDIR)/$(STAGE) $(GUESTS)
 
 release:
 	$(RELEASE_BUILD)

@@ -42,7 +42,7 @@ let package = Package(
         .target(
             name: "Coordinator",
             dependencies: [
-                "CIoreq", "Host", "Platform", "Keeping", "EmulatorProtocol", "Specification", "ControlProtocol", "Surface", "Unplug",
+                "CIoreq", "Host", "Platform", "Keeping", "EmulatorProtocol", "Specification", "ControlProtocol", "Surface", "Unplug", "Watch",
                 .product(name: "Logging", package: "swift-log"),
             ]),
 
@@ -67,10 +67,18 @@ let package = Package(
         // Only the short-lived command reads YAML: Yams brings Foundation.
         .target(name: "SpecificationFile", dependencies: ["Specification", "Unplug", "Yams"]),
 
+        // Whether emulators go on with what waits for them: the watchdog's part that needs no Xen.
+        .target(name: "Watch", dependencies: ["ControlProtocol", "Host", "Platform"]),
+        // One a host: looks at every emulator's slots.
+        .executableTarget(name: "demux-watchdog", dependencies: ["CLinux", "Watch", "Host", "Platform", "XenHost"]),
+
+        // What emulators and guests do, in words, tables and the formats of other programs.
+        .target(name: "Seeing", dependencies: ["ControlProtocol", "Host"]),
+
         .executableTarget(
             name: "demux",
             dependencies: [
-                "Picture", "Surface", "ControlProtocol", "EmulatorProtocol", "Host", "Keeping", "Platform", "CLinux", "Specification", "SpecificationFile",
+                "Seeing", "Picture", "Surface", "ControlProtocol", "EmulatorProtocol", "Host", "Keeping", "Platform", "CLinux", "Specification", "SpecificationFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
@@ -118,7 +126,7 @@ let package = Package(
         .executableTarget(
             name: "demux-bench",
             dependencies: [
-                "CIoreq", "CPlacement", "Coordinator", "EmulatorProtocol", "Host", "LocalHost", "Platform", "RFB", "Specification", "Surface",
+                "CIoreq", "CPlacement", "ControlProtocol", "Coordinator", "EmulatorProtocol", "Host", "LocalHost", "Platform", "RFB", "Specification", "Surface",
                 .product(name: "Histogram", package: "hdrhistogram-swift"), .product(name: "Logging", package: "swift-log"),
             ],
             path: "Tests/Benchmarks/Bench"),
@@ -132,7 +140,7 @@ let package = Package(
         .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host"]),
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
-        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example"]),
+        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "CCommit", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example"]),
         .testTarget(name: "SurfaceTests", dependencies: ["CLinux", "CSurface", "Surface", "Platform"]),
         .testTarget(name: "VGATests", dependencies: ["VGA"]),
         .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform"]),
@@ -146,6 +154,8 @@ let package = Package(
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux"]),
         .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack"]),
         .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
+        .testTarget(name: "WatchTests", dependencies: ["Watch", "Host", "Platform"]),
+        .testTarget(name: "SeeingTests", dependencies: ["Seeing", "CIoreq", "ControlProtocol", "Host", "Platform"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
         // The keeper as a real process, with a child that says what it finds.
         .executableTarget(name: "demux-test-kept", dependencies: ["Keeping", "Platform"], path: "Tests/TestKept"),
@@ -154,8 +164,8 @@ let package = Package(
         .testTarget(
             name: "ProcessTests",
             dependencies: [
-                "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "Keeping", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
-                "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "demux-display", "demux-vnc", "demux-keyboard",
+                "CLinux", "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "Keeping", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
+                "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "demux-display", "demux-vnc", "demux-keyboard", "demux-nvme", "demux-watchdog", "Watch",
                 "Picture", "Surface", .product(name: "Logging", package: "swift-log"),
             ]),
     ],

@@ -80,7 +80,7 @@ enum {
 #define DMX_ERROR_HOST "host"
 
 // The order of the descriptors beside `attach` (section 4.5). A direct emulator gets the first one only. When attach has "state", its memfd
-// comes after all of these.
+// comes after all of these, and the observation memory, when it has "observe", after that.
 enum {
     DMX_ATTACH_COUNTERS = 0,
     DMX_ATTACH_SLOTS = 1,
@@ -294,8 +294,12 @@ enum {
 typedef struct dmx_counters_page {
     uint64_t magic;
     uint64_t count; // how many the coordinator knows
-    uint64_t values[510];
+    uint64_t values[126];
+    uint32_t taken[DMX_SLOTS]; // requests taken from each slot, modulo 2^32
+    uint8_t rest[2560];
 } dmx_counters_page;
+
+DMX_STATIC_ASSERT(offsetof(dmx_counters_page, taken) == 1024, "the slots' sequences begin at byte 1024");
 
 DMX_STATIC_ASSERT(sizeof(dmx_counters_page) == DMX_PAGE_SIZE, "the counters fill a page");
 
@@ -304,6 +308,12 @@ static inline void dmx_count(dmx_counters_page *page, unsigned counter, uint64_t
     if (counter >= DMX_COUNTERS || counter >= __atomic_load_n(&page->count, __ATOMIC_RELAXED)) return;
     uint64_t *value = &page->values[counter];
     __atomic_store_n(value, __atomic_load_n(value, __ATOMIC_RELAXED) + amount, __ATOMIC_RELAXED);
+}
+
+// A request was taken from a slot: how a watchdog tells one that hangs from another that looks the same.
+static inline void dmx_count_taken(dmx_counters_page *page, unsigned slot) {
+    if (slot >= DMX_SLOTS) return;
+    __atomic_store_n(&page->taken[slot], __atomic_load_n(&page->taken[slot], __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
 }
 
 // MARK: the doorbells (section 5)

@@ -55,7 +55,13 @@ struct Cadence {
     }
 
     /// When to look again by itself.
-    func nextLook(after now: UInt64) -> UInt64 { now &+ max(interval, shortest) }
+    /// - Parameter blink: when the picture is drawn anew in any case: a look at rest that would be due just before waits for it, so that what
+    ///   rests is woken up once for both.
+    func nextLook(after now: UInt64, blink: UInt64? = nil) -> UInt64 {
+        let next = now &+ max(interval, shortest)
+        guard let blink else { return next }
+        return interval >= Self.rest && blink > next && blink &- next <= Self.rest / 4 ? blink : min(next, blink)
+    }
 
     /// When an update may be made for a change that is known of: now, unless there were too many just before.
     mutating func nextUpdate(from now: UInt64) -> UInt64 {

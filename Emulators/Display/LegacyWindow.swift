@@ -20,12 +20,6 @@ struct LegacyWindow: ~Copyable {
         case leaving(VGAPlainWindow)
     }
 
-    /// The access that waits while the window changes.
-    private struct Waiting {
-        var token: Token
-        var value: UInt64
-    }
-
     /// Where the legacy window begins in the guest.
     static let base: UInt64 = 0xa0000
     /// Trapped accesses after which memory is put into the window.
@@ -39,7 +33,8 @@ struct LegacyWindow: ~Copyable {
     private let graphics: DeviceRegion?
     private var previous: UnsafeMutableRawPointer
     private var state = State.trapping
-    private var waiting: [Waiting] = []
+    /// Accesses that were carried out, and whose answers wait while the window changes.
+    private var waiting: [Token] = []
     private var traffic = 0
     private var threshold = Self.leastTraffic
     private var enteredAt: UInt64 = 0
@@ -184,7 +179,8 @@ struct LegacyWindow: ~Copyable {
 
     /// After an access that was answered with `value`: puts the window where the registers want it.
     /// - Parameter isPort: whether it was an access to a port, and not to memory.
-    /// - Returns: `.later` when the guest waits for that.
+    /// - Returns: `.held` when the guest waits for that. The registers have the access's effect by then, and some accesses have one that would not be
+    ///   the same twice: a successor, which finds the window as `adopt` has put it, only answers.
     mutating func settle(
         _ device: inout VGADevice, _ access: Access, isPort: Bool, value: UInt64, now: UInt64, _ context: borrowing Context
     ) -> Answer {
@@ -197,23 +193,23 @@ struct LegacyWindow: ~Copyable {
             memcpy(previous, region.bytes, region.length)
             state = .entering(wanted)
             enteredAt = now
-            waiting.append(Waiting(token: context.token, value: value))
+            waiting.append(context.token)
             context.place(region, at: Self.address(wanted))
-            return .later
+            return .held(value)
         case .plain(let window):
             guard wanted != window, !access.isPosted, let region = region(window) else { break }
             state = .leaving(window)
             // What was not worth its cost is tried more seldom.
             threshold = now &- enteredAt < Self.worthwhile ? min(threshold &* 2, Self.mostTraffic) : Self.leastTraffic
             traffic = 0
-            waiting.append(Waiting(token: context.token, value: value))
+            waiting.append(context.token)
             context.place(region, at: nil)
-            return .later
+            return .held(value)
         case .entering, .leaving:
             // Another vCPU's access while the window is on its way, or our predecessor's again: it waits, too. One to memory must not: see above.
             guard isPort, !access.isPosted else { break }
-            waiting.append(Waiting(token: context.token, value: value))
-            return .later
+            waiting.append(context.token)
+            return .held(value)
         }
         return .value(value)
     }
@@ -247,7 +243,7 @@ struct LegacyWindow: ~Copyable {
             }
         default: return
         }
-        for access in waiting { context.complete(access.token, access.value) }
+        for token in waiting { context.complete(token) }
         waiting.removeAll(keepingCapacity: true)
     }
 

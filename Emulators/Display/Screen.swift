@@ -37,6 +37,8 @@ struct Screen: ~Copyable {
     private var lookedAt: UInt64 = 0
     /// Whether the guest writes text without our seeing it, as of the last look.
     private var windowIsPlain = false
+    /// Whether the last look found that the guest had written registers, text, or memory that traps.
+    private var guestWrote = false
     private var blank = false
     /// A reader has come that waits for an update, even if nothing changes.
     private var announces = false
@@ -185,7 +187,8 @@ struct Screen: ~Copyable {
         }
         let now = EventLoop.now()
         lookedAt = now
-        _ = window.look(&device)
+        // Before it is drawn: what blinks afterwards is no change of the guest's, and no reason to look more often.
+        guestWrote = window.look(&device) || device.changedRegisters || device.wroteMemory || announces
         windowIsPlain = window.isPlain
         let scanout = device.scanout
         guard scanout.width > 0, scanout.height > 0 else { return again(changed: false, from: now, device, context) }
@@ -256,7 +259,7 @@ struct Screen: ~Copyable {
             canvas.writer.publish()
             ring()
         }
-        again(changed: reported || touched, from: start, device, context)
+        again(changed: touched || guestWrote, from: start, device, context)
     }
 
     private mutating func again(changed: Bool, from start: UInt64, _ device: borrowing VGADevice, _ context: borrowing Context) {
@@ -264,13 +267,13 @@ struct Screen: ~Copyable {
         // Where asking costs the guest nothing, what it took is no reason to ask less often: the readers' rate is limit enough.
         let isFree = video.hasDoorbell && tracking
         cadence.looked(at: now, changed: changed, spent: isFree ? 0 : now &- start)
-        var next = cadence.nextLook(after: now)
+        let blink = device.nextBlink
+        var next = cadence.nextLook(after: now, blink: blink)
         // A host that rings at the next write has to be asked no sooner, whether or not there was one: only blinking is left. A look in vain
         // after each change would take the next one's turn. It does not ring for the plain window.
-        if isFree && !windowIsPlain { next = .max }
+        if isFree && !windowIsPlain { next = blink ?? .max }
         if missed { next = min(next, cadence.nextUpdate(from: now)) }
         missed = false
-        if let blink = device.nextBlink { next = min(next, blink) }
         if next != .max { look(at: next, context) }
     }
 }

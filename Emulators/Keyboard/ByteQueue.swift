@@ -24,6 +24,9 @@ struct ByteQueue: Equatable {
         return true
     }
 
+    /// The byte that comes after so many others; 0 when there are not as many.
+    subscript(index: Int) -> UInt8 { index >= 0 && index < count ? bytes[(head + index) % capacity] : 0 }
+
     mutating func next() -> UInt8? {
         guard count > 0 else { return nil }
         defer {

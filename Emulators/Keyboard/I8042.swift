@@ -20,7 +20,7 @@ struct I8042: Equatable {
         static let mouseOff = Control(rawValue: 0x20)
         static let translates = Control(rawValue: 0x40)
     }
-    private enum Source { case controller, controllerAsMouse, keyboard, mouse }
+    private enum Source: UInt8 { case controller = 1, controllerAsMouse, keyboard, mouse }
 
     private(set) var keyboard = PS2Keyboard()
     private(set) var mouse = PS2Mouse()
@@ -164,6 +164,31 @@ struct I8042: Equatable {
     }
 
     private var outputPort: UInt8 { lines | (keyboardLine ? 0x10 : 0) | (mouseLine ? 0x20 : 0) }
+
+    // MARK: what outlives the process
+
+    /// Carries all of it to the state region, or back.
+    mutating func carry(_ archive: inout Archive) {
+        keyboard.carry(&archive)
+        mouse.carry(&archive)
+        archive.carry(&memory)
+        archive.carry(&isSelfTested)
+        archive.carry(&wasCommand)
+        archive.carry(&command)
+        archive.carry(&replies)
+        archive.carry(&mouseReplies)
+        archive.carry(&output)
+        var from = source?.rawValue ?? 0
+        archive.carry(&from)
+        source = Source(rawValue: from)
+        archive.carry(&isRelease)
+        archive.carry(&lines)
+        var (isPlaced, here) = (place != nil, place ?? (0, 0))
+        archive.carry(&isPlaced)
+        archive.carry(&here.x)
+        archive.carry(&here.y)
+        place = isPlaced ? here : nil
+    }
 
     // MARK: what a person does
 

@@ -2,13 +2,16 @@ import EmulatorKit
 
 /// The keyboard and the mouse of a guest whose QEMU has none, or that has no QEMU: an i8042 with ISA interrupts 1 and 12.
 ///
-/// It has no options.
+/// It has no options. All that it remembers is written to its state region after each access and each event, so that neither a key nor the driver's
+/// settings are lost with the process.
 @main
 struct Keyboard: Emulator {
     static let name = "keyboard"
     static let capabilities = ["input"]
+    static let stateLength = Archive.length
 
     private var controller = I8042()
+    private let state: StateRegion
     private let data: Window
     private let command: Window
     /// What the lines were last set to.
@@ -18,6 +21,24 @@ struct Keyboard: Emulator {
     init(_ setup: inout Setup) throws(SetupError) {
         data = try setup.claim(ports: 0x60, count: 1, label: "i8042 data")
         command = try setup.claim(ports: 0x64, count: 1, label: "i8042 status and command")
+        state = setup.state
+        guard !state.isFresh else {
+            save()
+            return
+        }
+        var archive = Archive(state, loading: true)
+        controller.carry(&archive)
+        // The predecessor may have died after it had driven a line, and before that was committed.
+        keyboardLine = controller.keyboardLine
+        mouseLine = controller.mouseLine
+        setup.context.setISAInterrupt(1, asserted: keyboardLine)
+        setup.context.setISAInterrupt(12, asserted: mouseLine)
+    }
+
+    private mutating func save() {
+        guard state.isKept else { return }
+        var archive = Archive(state, loading: false)
+        controller.carry(&archive)
     }
 
     mutating func read(_ access: Access, _ context: borrowing Context) -> Answer {
@@ -27,6 +48,7 @@ struct Keyboard: Emulator {
         drive(context)
         controller.advance()
         drive(context)
+        save()
         return .value(UInt64(byte))
     }
 
@@ -35,6 +57,7 @@ struct Keyboard: Emulator {
         let byte = UInt8(truncatingIfNeeded: value)
         if access.window == data { controller.writeData(byte) } else { controller.writeCommand(byte) }
         drive(context)
+        save()
         return .done
     }
 
@@ -42,6 +65,7 @@ struct Keyboard: Emulator {
         guard case .input(let events) = event else { return }
         for event in events { controller.apply(event) }
         drive(context)
+        save()
     }
 
     /// Sets the interrupt lines that have changed.

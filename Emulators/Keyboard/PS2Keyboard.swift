@@ -45,6 +45,17 @@ struct PS2Keyboard: Equatable {
         if key != ScanCodes.pause { pressed.insert(key) }
     }
 
+    mutating func carry(_ archive: inout Archive) {
+        archive.carry(&replies)
+        archive.carry(&codes)
+        archive.carry(&pressed)
+        archive.carry(&isScanning)
+        archive.carry(&set)
+        archive.carry(&command)
+        archive.carry(&last)
+        archive.carry(&lights)
+    }
+
     /// A byte from the controller.
     mutating func receive(_ byte: UInt8) {
         if let command {

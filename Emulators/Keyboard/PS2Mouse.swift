@@ -91,6 +91,21 @@ struct PS2Mouse: Equatable {
         return bytes
     }
 
+    mutating func carry(_ archive: inout Archive) {
+        archive.carry(&replies)
+        archive.carry(&packets)
+        for flag in [\PS2Mouse.isReporting, \.isRemote, \.isWrapping, \.scalesTwo] { archive.carry(&self[keyPath: flag]) }
+        for byte in [\PS2Mouse.resolution, \.rate, \.last, \.buttons, \.toldButtons] { archive.carry(&self[keyPath: byte]) }
+        archive.carry(&kind)
+        archive.carry(&knock)
+        archive.carry(&command)
+        for distance in [\PS2Mouse.x, \.y, \.wheel] {
+            archive.carry(&self[keyPath: distance])
+            self[keyPath: distance] = min(max(self[keyPath: distance], -Self.farthest), Self.farthest)
+        }
+        buttons &= 0x1f
+    }
+
     /// A byte from the controller.
     mutating func receive(_ byte: UInt8) {
         if isWrapping && byte != 0xec && byte != 0xff {

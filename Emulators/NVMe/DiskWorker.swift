@@ -72,8 +72,14 @@ final class DiskWorker: ControllerDisk, @unchecked Sendable {
         work.ring()
         pthread_join(thread, nil)
         self.thread = nil
-        return image.perform(DiskJob(number: 0, kind: .flush)) == .done
+        return flush()
     }
+
+    /// Has everything written to stable storage, in the caller's thread.
+    func flush() -> Bool { image.perform(DiskJob(number: 0, kind: .flush)) == .done }
+
+    /// Lets others lock the image.
+    func unlock() { image.unlock() }
 
     private func run() {
         var entry = pollfd(fd: work.descriptor.raw, events: Int16(POLLIN), revents: 0)

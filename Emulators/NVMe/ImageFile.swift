@@ -10,9 +10,10 @@ struct ImageFile: ~Copyable, Sendable {
     let geometry: DiskGeometry
 
     /// Opens and locks an image.
+    /// - Parameter locked: false for one that is not used any more.
     /// - Parameter patience: how long to wait, a tenth of a second at a time, for somebody who is about to let go of it.
     /// - Throws: SetupError when it cannot be opened, somebody else has it, or it holds no block.
-    init(_ path: String, readOnly: Bool, patience: Int = 0) throws(SetupError) {
+    init(_ path: String, readOnly: Bool, locked: Bool = true, patience: Int = 0) throws(SetupError) {
         let raw = open(path, (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY)
         guard raw >= 0 else { throw SetupError(SystemError("open", "the image \(path)")) }
         let descriptor = OwnedDescriptor(adopting: raw)
@@ -23,7 +24,7 @@ struct ImageFile: ~Copyable, Sendable {
             throw SetupError(
                 "use", "the image \(path)", reason: "it is neither a file nor a block device", remedy: "give the option 'image' the path of a raw image")
         }
-        var isLocked = demux_lock_file(raw, readOnly ? 0 : 1) == 0
+        var isLocked = !locked || demux_lock_file(raw, readOnly ? 0 : 1) == 0
         var attempts = patience
         while !isLocked, errno == EAGAIN || errno == EACCES, attempts > 0 {
             usleep(100_000)
@@ -46,6 +47,9 @@ struct ImageFile: ~Copyable, Sendable {
         geometry = DiskGeometry(blocks: UInt64(end) / 512, isReadOnly: readOnly)
         self.descriptor = descriptor
     }
+
+    /// Lets others lock it.
+    borrowing func unlock() { _ = demux_unlock_file(descriptor.raw) }
 
     /// Does a job; waits for the storage.
     borrowing func perform(_ job: DiskJob) -> DiskOutcome {

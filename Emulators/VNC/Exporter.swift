@@ -16,6 +16,9 @@ final class Exporter {
     private var exitCode: CInt = 0
     private var statusTimer: EventLoop.Timer?
     private var saidStatus = VNCStatus()
+    /// How soon the numbers alone are told again.
+    private var statusPace = Duration.seconds(1)
+    private var statusDue: UInt64 = 0
     private var lastStatus: UInt64 = 0
     /// The newest surface wins; which reader's page is ours.
     private var reader: Int?
@@ -55,7 +58,7 @@ final class Exporter {
         }
         server.onNote = { [unowned self] text in self.control.log(.info, text) }
         server.onChange = { [unowned self] in self.scheduleStatus() }
-        server.onActivity = { [unowned self] in self.scheduleStatus(after: .seconds(1)) }
+        server.onActivity = { [unowned self] in self.scheduleStatus(after: self.statusPace) }
         server.onHint = { [unowned self] width, height in self.control.send(Packet(.modeHint(SurfaceSize(width: width, height: height)))) }
     }
 
@@ -151,20 +154,31 @@ final class Exporter {
 
     // MARK: status
 
-    /// Tells who is there, at most four times a second; while somebody looks, the numbers once a second when they have changed.
+    /// Tells who is there, at most four times a second; while somebody looks, the numbers once a second when they have changed, and seldom
+    /// while they hardly do: what only blinks is no reason to wake the coordinator up.
     private func scheduleStatus(after delay: Duration = .milliseconds(250)) {
-        guard statusTimer == nil else { return }
-        let isQuiet = EventLoop.now() &- lastStatus > 250_000_000
-        statusTimer = loop.after(isQuiet && delay == .milliseconds(250) ? .zero : delay) { [unowned self] in
+        let now = EventLoop.now()
+        let wait = delay == .milliseconds(250) && now &- lastStatus > 250_000_000 ? .zero : delay
+        let due = now &+ wait.clampedNanoseconds
+        if let statusTimer {
+            guard due < statusDue else { return }
+            loop.cancel(statusTimer)
+        }
+        statusDue = due
+        statusTimer = loop.after(wait) { [unowned self] in
             self.statusTimer = nil
             let status = self.server.status
-            self.lastStatus = EventLoop.now()
+            let now = EventLoop.now()
+            let seconds = max(1, (now &- self.lastStatus) / 1_000_000_000)
+            self.lastStatus = now
             guard status != self.saidStatus else { return }
+            let updates = (status.statistics["updates"] ?? 0) &- (self.saidStatus.statistics["updates"] ?? 0)
             self.saidStatus = status
             self.control.send(Packet(.vncStatus(status)))
             self.updateInterest()
             // As long as the numbers move.
-            if !status.clients.isEmpty { self.scheduleStatus(after: .seconds(1)) }
+            self.statusPace = updates / seconds > 8 ? .seconds(1) : .seconds(30)
+            if !status.clients.isEmpty { self.scheduleStatus(after: self.statusPace) }
         }
     }
 }

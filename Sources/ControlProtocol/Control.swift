@@ -16,6 +16,10 @@ public enum ControlRequest: Codable, Equatable, Sendable {
     /// Makes this connection a reader of the guest's surface (Protocols/surface.md) until it is closed. Answered by `surface`, or by
     /// `failed` when the guest has no display of ours. The connection is for nothing else afterwards.
     case surface
+    /// Hands this connection the observation memory of each emulator (Protocols/emulator-protocol.md, section 8.1), and each successor's, until it
+    /// is closed: an `observed` for each, then `done`, then one for each process that takes an emulator's place. While a connection with a `trace`
+    /// is open, the emulators that it names write their requests into the ring.
+    case observe(trace: TraceWish?)
     /// Asks the guest to show another number of pixels: a hint that its driver may follow. Answered by `done` or `failed`.
     case displayMode(width: Int, height: Int)
     /// Has the devices of these classes removed, as the guest's own drivers would; a dry run only says which.
@@ -32,8 +36,36 @@ public enum ControlReply: Codable, Equatable, Sendable {
     /// the reader's ends of the doorbells `frame` and `want`; when there is no surface yet, width and height are 0 and the first
     /// descriptor is missing. Later ones, at each change of mode, have the new surface alone.
     case surface(width: Int, height: Int)
+    /// An emulator's process that serves. Beside it: its observation memory, read-only, when there is one.
+    case observed(ObservedEmulator)
     /// Not carried out: what was attempted, why it failed, what to do.
     case failed(String)
+}
+
+/// Whose requests are to be traced.
+public enum TraceWish: Codable, Equatable, Sendable {
+    case all
+    case only(name: String)
+
+    public func includes(_ name: String) -> Bool {
+        switch self {
+        case .all: true
+        case .only(let wanted): wanted == name
+        }
+    }
+}
+
+/// An emulator whose observation memory is handed out.
+public struct ObservedEmulator: Codable, Equatable, Sendable {
+    public var name: String
+    public var pid: Int32
+    /// Whether there is any: not every emulator counts its latencies.
+    public var kept: Bool
+    public init(name: String, pid: Int32, kept: Bool) {
+        self.name = name
+        self.pid = pid
+        self.kept = kept
+    }
 }
 
 /// What of an emulator's specification is to be another: nil leaves it as it is.
@@ -155,14 +187,17 @@ public struct EmulatorStatus: Codable, Equatable, Sendable {
     public var counters: [String: UInt64]
     /// How many processes have taken the place of one that died; nil: none.
     public var restarts: Int?
+    /// The request that it has not answered for longer than its limit; nil: none.
+    public var hung: HungStatus?
     /// Requests and posted writes that the coordinator has answered or dropped in its place; nil: none.
     public var parked: UInt64?
     /// How often another program has taken its place; nil: never.
     public var replacements: Int?
     public init(
         name: String, program: String, pid: Int32, state: String, mode: String, server: UInt16?, claims: [ClaimStatus], counters: [String: UInt64],
-        restarts: Int? = nil, parked: UInt64? = nil, replacements: Int? = nil
+        restarts: Int? = nil, hung: HungStatus? = nil, parked: UInt64? = nil, replacements: Int? = nil
     ) {
+        self.hung = hung
         self.parked = parked
         self.replacements = replacements
         self.name = name
@@ -174,6 +209,20 @@ public struct EmulatorStatus: Codable, Equatable, Sendable {
         self.claims = claims
         self.counters = counters
         self.restarts = restarts
+    }
+}
+
+/// A request that waits for an emulator that does not go on.
+public struct HungStatus: Codable, Equatable, Sendable {
+    /// "port write of 4 bytes at 0x500".
+    public var request: String
+    public var slot: Int
+    /// How long it has been seen to wait.
+    public var seconds: Double
+    public init(request: String, slot: Int, seconds: Double) {
+        self.request = request
+        self.slot = slot
+        self.seconds = seconds
     }
 }
 

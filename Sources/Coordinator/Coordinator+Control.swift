@@ -13,6 +13,10 @@ extension Coordinator {
         case .detach(let name): detach(name, reply)
         case .replace(let name, let change): replace(name, with: change, reply)
         case .surface: subscribe(peer, reply)
+        case .observe(let trace):
+            guard peer.closed == nil else { return reply(.failed("this connection looks at something already")) }
+            context.observations.add(peer, tracing: trace)
+            reply(.done("observing"))
         case .unplug(let classes, let dryRun): unplug(classes, dryRun: dryRun, reply)
         case .displayMode(let width, let height):
             do {

@@ -49,7 +49,7 @@ extension Coordinator {
             return logBook.note(
                 .error,
                 "emulator '\(session.name)' is parked: it died more than \(session.specification.restartLimit) times within a minute, and is not started again; "
-                    + "'demux attach' puts another in its place")
+                    + "'demux attach' puts another in its place", event: .park, ["emulator": session.name, "reason": reason])
         }
         session.fate = "restarting: \(reason)"
         let milliseconds = delay.clampedNanoseconds / 1_000_000
@@ -93,7 +93,9 @@ extension Coordinator {
         guard let session = sessions.first(where: { $0.name == name }) else { return done(reason ?? "emulator '\(name)' was taken away") }
         guard let reason else {
             session.holdings.restarts += 1
-            logBook.note(.info, "emulator '\(name)' is back (restart \(session.holdings.restarts))")
+            logBook.note(
+                .info, "emulator '\(name)' is back (restart \(session.holdings.restarts))", event: .restart,
+                ["emulator": name, "pid": "\(session.process?.pid ?? 0)", "restarts": "\(session.holdings.restarts)"])
             return done(nil)
         }
         let finish = { [weak self] in

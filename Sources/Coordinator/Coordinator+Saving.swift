@@ -33,8 +33,16 @@ public struct SavedRegion: Equatable, Sendable {
 /// What goes into a saved guest and comes out of it.
 extension Coordinator {
     /// Has every emulator stop serving, so that its state stands still; `done` is called once, with nil or with the reasons why not.
-    /// One that has no answer within two seconds is one of the reasons.
-    public func pauseEmulators(_ done: @escaping ([String]?) -> Void) { ask(.pause, becoming: .paused, done) }
+    /// One that has no answer within two seconds is one of the reasons. What is being unplugged is waited for first: it cannot be saved half done.
+    public func pauseEmulators(_ done: @escaping ([String]?) -> Void) {
+        // Whoever takes a place now would serve on.
+        let replaced = replacements.keys.sorted().map { "emulator '\($0)' is being replaced; try again when that is over" }
+        guard replaced.isEmpty else { return loop.soon { done(replaced) } }
+        context.unplug.whenIdle { [weak self] reason in
+            if let reason { return done([reason]) }
+            self?.ask(.pause, becoming: .paused, done)
+        }
+    }
 
     /// Has paused emulators go on.
     public func resumeEmulators(_ done: @escaping ([String]?) -> Void) { ask(.resume, becoming: .serving, done) }

@@ -22,6 +22,9 @@ extension Coordinator {
     /// Takes over what a restored guest had unplugged; to be called before its emulators are started.
     public func preset(_ saved: SavedUnplug) { context.unplug.restore(saved) }
 
+    /// Has a restored guest's QEMU remove what the guest had unplugged; `done` is called once, never from inside when there is something.
+    public func unplugQEMUAgain(_ done: @escaping () -> Void) { context.unplug.repeatForQEMU(done) }
+
     /// `demux unplug`.
     func unplug(_ words: [String], dryRun: Bool, _ reply: @escaping (ControlReply) -> Void) {
         var classes: Set<UnplugClass> = []

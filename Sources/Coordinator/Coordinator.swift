@@ -21,8 +21,17 @@ public final class Coordinator {
         public var directory: String
         /// The user that direct emulators become when the guest is restricted.
         public var restrictedTo: (uid: UInt32, gid: UInt32)?
+        /// The host's watchdog, a program's path: started in the folder above `directory` when it does not run there yet. Nil: nobody looks
+        /// whether emulators hang.
+        public var watchdog: String?
 
-        public init(guestName: String, hostKind: String, directory: String, restrictedTo: (uid: UInt32, gid: UInt32)? = nil) {
+        /// Whether emulators may count latencies and trace; what that costs is measured without.
+        public var observes = true
+
+        public init(
+            guestName: String, hostKind: String, directory: String, restrictedTo: (uid: UInt32, gid: UInt32)? = nil, watchdog: String? = nil
+        ) {
+            self.watchdog = watchdog
             self.guestName = guestName
             self.hostKind = hostKind
             self.directory = directory
@@ -65,6 +74,11 @@ public final class Coordinator {
             loop: loop, host: host, logBook: logBook, allowsDirect: !(host is any IsolatingHost), restrictedTo: settings.restrictedTo,
             unplug: specification.unplug)
         context.unplug.sessions = { [weak self] in self?.sessions ?? [] }
+        context.observations.isOpen = settings.observes
+        context.observations.sessions = { [weak self] in self?.sessions ?? [] }
+        if let program = settings.watchdog, let end = settings.directory.lastIndex(of: "/") {
+            startWatching(base: String(settings.directory[..<end]), program: program)
+        }
         context.input.modeChanged = { [weak context] in
             guard let context else { return }
             context.vnc?.tell(InputMode(absolute: context.input.isAbsolute))
@@ -196,6 +210,9 @@ public final class Coordinator {
         for session in sessions where session.mode != .exporter { session.setDirtyLogging(on) }
     }
 
+    /// Has every emulator write its requests into its ring, as while somebody traces all of them.
+    public func setTracing(_ on: Bool) { context.observations.tracesAll = on }
+
     public var status: GuestStatus {
         GuestStatus(
             domain: context.host.domain.rawValue, name: settings.guestName, host: settings.hostKind, coordinatorPID: getpid(),
@@ -211,6 +228,7 @@ public final class Coordinator {
         isClosing = true
         context.recorder.commit()
         control = nil
+        context.watchdog?.end()
         var waiting = sessions.count + replacements.count
         let finish = { [self] in
             for session in sessions { session.removeServer() }
@@ -233,6 +251,7 @@ public final class Coordinator {
     /// the emulators. `shutDown` still has to follow.
     public func guestIsGone() {
         context.dying = true
+        context.watchdog?.end()
         for replacement in replacements.values { replacement.cancel() }
         for session in sessions { session.letGo() }
         context.releaseServers()

@@ -13,8 +13,8 @@ extension EmulatorSession {
         guard waitingHello == nil else { throw Refusal(.order, asked: "hello", message: "it was said before, and is answered when its predecessor is quiet") }
         try chooseMode(hello)
         capabilities = Set(hello.capabilities.prefix(32))
+        try noteUnplugClasses(hello)
         stateVersion = hello.stateVersion ?? 1
-        unplugClasses = mode == .exporter ? [] : Set(hello.unplug ?? [])
         try holdings.checkState(hello)
         if mode != .exporter, capabilities.contains("surface") { try context.surfaces.claim(self) }
         guard let greeted else { return try attach(hello, re: re) }
@@ -43,7 +43,9 @@ extension EmulatorSession {
             if let length = hello.state, length != 0 { attach.state = try holdings.grantState(length: length, version: stateVersion, to: bag) }
             if let state = holdings.state { context.recorder.keep(state.descriptor, as: KeptName.holdings(name) + KeptPart.state) }
             if isSuccessor { inherited = Set(context.registry.claims(of: owner).map(\.number)) }
+            if mode != .exporter, context.observations.isOpen, capabilities.contains("observe") { attach.observe = grantObservation(bag) }
             state = .greeted
+            holdings.mode = mode
             send(.attach(attach), re: re, descriptors: bag)
         } catch let refusal as Refusal {
             throw refusal
@@ -53,6 +55,34 @@ extension EmulatorSession {
             throw Refusal(.host, asked: "attach", message: "\(error)")
         }
     }
+
+    /// What its devices are to a guest that unplugs: as it says, unless the specification says otherwise.
+    private func noteUnplugClasses(_ hello: Hello) throws(Refusal) {
+        declaredUnplugClasses = mode == .exporter ? [] : Set(hello.unplug ?? [])
+        unplugClasses = specification.unplugAs.map(Set.init) ?? declaredUnplugClasses
+        guard unplugClasses.isEmpty || !declaredUnplugClasses.isEmpty else {
+            throw Refusal(
+                .unsupported, asked: "unplug-as \(unplugClasses.text)",
+                message: "the emulator says that it has nothing to unplug; take 'unplug-as' out of the specification")
+        }
+    }
+
+    /// Memory for its latencies. Without it the emulator serves all the same, and nobody sees how long that takes.
+    private func grantObservation(_ bag: DescriptorBag) -> ObserveGrant? {
+        do {
+            let memory = try ObservationMemory(name: name)
+            bag.add(try memory.duplicate())
+            observation = memory
+            context.recorder.keep(memory.descriptor, as: prefix + KeptPart.observation)
+            return ObserveGrant(length: ObservationPage.length, slow: Self.slowMilliseconds)
+        } catch {
+            context.logBook.note(.warning, "emulator '\(name)' is not observed: \(error)")
+            return nil
+        }
+    }
+
+    /// From this on a request is worth a line in the log.
+    private static let slowMilliseconds = 500
 
     private func chooseMode(_ hello: Hello) throws(Refusal) {
         let advice: String

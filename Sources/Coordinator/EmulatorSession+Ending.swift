@@ -19,9 +19,9 @@ extension EmulatorSession {
         if started != nil {
             failStart("it \(exit) before it was ready" + (lastWords.map { ": \($0)" } ?? ""))
         } else if wasServing {
-            context.logBook.note(.error, "emulator '\(name)' \(exit)")
+            context.logBook.note(.error, "emulator '\(name)' \(exit)", event: .exit, exit.fields(name, process.pid))
         } else if wasQuitting {
-            context.logBook.note(.info, "emulator '\(name)' \(exit)")
+            context.logBook.note(.info, "emulator '\(name)' \(exit)", event: .exit, exit.fields(name, process.pid))
         }
         let unanswered = pending.values
         pending = [:]
@@ -143,6 +143,7 @@ extension EmulatorSession {
 
     /// Lets go of everything of the guest's at once (the domain is dying).
     func letGo() {
+        context.watchdog?.forget(self)
         holdings.server?.letGo()
         holdings.server = nil
         bounce = nil

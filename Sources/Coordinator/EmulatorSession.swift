@@ -29,7 +29,14 @@ final class EmulatorSession {
     let specification: EmulatorSpecification
     let context: GuestContext
     let holdings: Holdings
-    var state: State = .spawned { didSet { context.recorder.changed() } }
+    var state: State = .spawned {
+        didSet {
+            context.recorder.changed()
+            if state != oldValue { context.watchdog?.stateChanged(self) }
+        }
+    }
+    /// The request that it hangs on, as the watchdog says.
+    var hung: HungRequest?
     var mode: AttachMode
     /// Whether it takes a predecessor's place, with its server, which stays enabled, and its claims.
     let isSuccessor: Bool
@@ -52,15 +59,20 @@ final class EmulatorSession {
     /// It has ended by itself with a status of its own.
     var hasGivenUp: Bool { if case .status? = process?.poll(), hasExited { true } else { false } }
     /// What it said in hello that its devices are to the unplug protocol.
+    var declaredUnplugClasses: Set<UnplugClass> = []
+    /// What they are unplugged with: the same, unless the specification says otherwise.
     var unplugClasses: Set<UnplugClass> = []
     /// What it was told to leave out before its start.
     private var leftOut: Set<UnplugClass> = []
+    private var leftOutDevices: [String] = []
     var process: ChildProcess?
     /// Under which the keeper holds what is this process's.
     let prefix: String
     /// Requests that came since this coordinator took it over, until it has asked everything again that nobody answered.
     var repeated: Set<UInt32>?
     private let socket: MessageSocket
+    /// Where its latencies are counted; nil when it cannot do that, or never said hello.
+    var observation: ObservationMemory?
     private var deadline: EventLoop.Timer?
     var nextRequest: UInt32 = 1
     var pending: [UInt32: (Result<Reply, Refusal>) -> Void] = [:]
@@ -141,8 +153,9 @@ final class EmulatorSession {
         self.isSuccessor = isSuccessor
         self.process = process
         self.prefix = prefix
-        mode = specification.mode == .exporter ? .exporter : .isolated
         holdings = try context.holdings(of: specification.name)
+        // Until it has said hello it is shown as its predecessor was.
+        mode = specification.mode == .exporter ? .exporter : holdings.mode ?? .isolated
         self.started = started
         interposing = specification.interpose.compactMap(RangeText.parse)
         guard let ours = end.take() else { throw SystemError("talk to", "emulator '\(specification.name)'", reason: "it has no socket") }
@@ -254,9 +267,7 @@ final class EmulatorSession {
             try serve(packet)
         } catch {
             send(.error(error), re: packet.id)
-            if packet.id == nil || state == .spawned {
-                context.logBook.record(source: name, level: .warning, text: "refused: \(error)")
-            }
+            context.logBook.refused(name, error, quietly: packet.id != nil && state != .spawned)
             if case .hello = packet.body { failStart("\(error)") }
             // A refused claim before ready: the emulator may do without it; if it exits instead, this is the reason.
             if started != nil { lastWords = "it was refused \(error)" }
@@ -273,14 +284,17 @@ final class EmulatorSession {
         guard missing.isSubset(of: leftOut) else {
             return unplug(missing) { [weak self] answer in
                 guard let self else { return }
-                if case .failure(let trouble) = answer {
-                    return self.failStart("it has devices of \(missing.text), which the guest has unplugged, and did not remove them: \(trouble)")
+                switch answer {
+                case .failure(let trouble):
+                    self.failStart("it has devices of \(missing.text), which the guest has unplugged, and did not remove them: \(trouble)")
+                case .success(let devices):
+                    self.leftOut = missing
+                    self.leftOutDevices += devices
+                    self.begin()
                 }
-                self.leftOut = missing
-                self.begin()
             }
         }
-        context.unplug.settle(self)
+        context.unplug.settle(self, removed: leftOutDevices)
         if mode != .exporter {
             guard let server = holdings.server else { return failStart("it was never attached") }
             do {
@@ -307,6 +321,7 @@ final class EmulatorSession {
                 .info, "emulator '\(self.name)' serves (pid \(self.process?.pid ?? 0), \(self.mode.rawValue)\(server))")
             if self.context.dirtyLogging { self.setDirtyLogging(true) }
             self.joinScreen()
+            self.context.observations.serving(self)
             started(nil)
         }
     }
@@ -380,15 +395,19 @@ final class EmulatorSession {
             name: name, program: specification.program, pid: process?.pid ?? 0, state: stateText, mode: mode.rawValue,
             server: server?.rawValue,
             claims: context.registry.claims(of: owner).map { EmulatorStatus.ClaimStatus(range: "\($0.range)", label: $0.label) },
-            counters: values, restarts: holdings.restarts > 0 ? holdings.restarts : nil, parked: holdings.server.flatMap { $0.answered > 0 ? $0.answered : nil },
+            counters: values, restarts: holdings.restarts > 0 ? holdings.restarts : nil,
+            hung: hangs.map { HungStatus(request: $0.request, slot: $0.slot, seconds: $0.seconds) }, parked: holdings.server.flatMap { $0.answered > 0 ? $0.answered : nil },
             replacements: holdings.replacements > 0 ? holdings.replacements : nil)
     }
 
     private var stateText: String {
-        let text = fate ?? state.text
+        let text = fate ?? hungText ?? state.text
         // While another one is on its way, too.
         return holdings.server?.isParked == true && !text.hasPrefix("parked") && !isLeaving ? "parked: \(text)" : text
     }
+
+    private var hangs: HungRequest? { state == .serving ? hung : nil }
+    private var hungText: String? { hangs.map { "hung: \($0.request) for \(Int($0.seconds)) s" } }
 }
 
 extension Log.Level {

@@ -21,6 +21,10 @@ final class GuestContext {
     var registry = ClaimRegistry() { didSet { recorder.changed() } }
     let surfaces: SurfaceBoard
     let input = InputRouter()
+    /// What looks whether emulators go on; nil: nobody does.
+    var watchdog: WatchdogClient?
+    /// Who looks at latencies and traces.
+    let observations = ObservationBoard()
     /// The exporter's desk, when the guest has one.
     var vnc: VNCDesk? {
         didSet {

@@ -28,6 +28,8 @@ final class Holdings {
     var server: KeptServer? { didSet { changed?() } }
     /// Called when there is something that a coordinator's successor has to know.
     var changed: (() -> Void)?
+    /// How the last process was attached; nil: none was.
+    var mode: AttachMode?
     let counters: CounterMemory
     private(set) var state: StateMemory?
     /// The version of what is in the state, as its emulator says in `hello`; nil: none, or it came with a saved guest.

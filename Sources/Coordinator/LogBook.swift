@@ -1,3 +1,4 @@
+import EmulatorProtocol
 import Glibc
 import Logging
 import Platform
@@ -24,14 +25,40 @@ public final class LogBook {
 
     public init(logger: Logger) { self.logger = logger }
 
+    /// What happened to an emulator, for programs that read swift-log's metadata: one line each.
+    public enum Event: String, Sendable { case exit, restart, park, hung, slow, refusal }
+
     /// What the coordinator itself has to say.
     public func note(_ level: Logger.Level, _ text: String) {
         append("demux", level, text)
         logger.log(level: level, "\(text)")
     }
 
+    /// The same of an event: a person reads the text, a program the metadata.
+    public func note(_ level: Logger.Level, _ text: String, event: Event, _ fields: [String: String]) {
+        append("demux", level, text)
+        logger.log(level: level, "\(text)", metadata: Self.metadata(event, fields))
+    }
+
+    private static func metadata(_ event: Event, _ fields: [String: String]) -> Logger.Metadata {
+        var metadata: Logger.Metadata = ["event": "\(event.rawValue)"]
+        for (key, value) in fields { metadata[key] = .string(escaped(value)) }
+        return metadata
+    }
+
+    /// Something that an emulator asked for was refused. Limited like its own lines: it can ask without end.
+    /// - Parameter quietly: it was told so itself, and may do without.
+    func refused(_ source: String, _ refusal: Refusal, quietly: Bool) {
+        record(
+            source: source, level: quietly ? .info : .warning, text: "refused: \(refusal)", event: .refusal,
+            ["code": refusal.code.rawValue, "asked": refusal.asked, "reason": refusal.message])
+    }
+
     /// A line that somebody else wrote: limited and escaped.
-    public func record(source: String, level: Logger.Level, text: String) {
+    /// - Parameter event: what it tells of, with `fields`.
+    public func record(
+        source: String, level: Logger.Level, text: String, event: Event? = nil, _ fields: [String: String] = [:]
+    ) {
         let now = EventLoop.now()
         var allowance = allowances[source] ?? Allowance(tokens: burst, lastRefill: now, suppressed: 0)
         allowance.tokens = min(burst, allowance.tokens + Double(now &- allowance.lastRefill) / 1e9 * linesPerSecond)
@@ -48,7 +75,8 @@ public final class LogBook {
         }
         let clean = Self.escaped(text)
         append(source, level, clean)
-        logger.log(level: level, "\(source): \(clean)")
+        let metadata = event.map { Self.metadata($0, fields.merging(["emulator": source]) { $1 }) }
+        logger.log(level: level, "\(source): \(clean)", metadata: metadata)
     }
 
     /// The last lines, oldest first.
@@ -84,5 +112,16 @@ public final class LogBook {
             }
         }
         return result
+    }
+}
+
+extension ChildProcess.Exit {
+    /// How a process ended, for an event's metadata.
+    func fields(_ name: String, _ pid: pid_t) -> [String: String] {
+        switch self {
+        case .status(let status): ["emulator": name, "pid": "\(pid)", "status": "\(status)"]
+        case .signal(let number): ["emulator": name, "pid": "\(pid)", "signal": "\(number)"]
+        case .unknown: ["emulator": name, "pid": "\(pid)"]
+        }
     }
 }

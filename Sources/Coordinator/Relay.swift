@@ -67,6 +67,9 @@ final class Relay {
     /// What goes with `attach`: slots, kick, done.
     func attachmentDescriptors() throws(SystemError) -> DescriptorBag { try page.duplicates() }
 
+    /// The emulator's page of slots, for whoever watches over it.
+    func slotDescriptor() throws(SystemError) -> OwnedDescriptor { try page.slotDescriptor() }
+
     /// Binds the host's channel (the server is enabled) and serves from now on.
     /// - Parameter adopting: another coordinator's relay had jobs under way here.
     func start(adopting: Bool = false) throws(HostError) {

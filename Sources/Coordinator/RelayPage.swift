@@ -34,9 +34,11 @@ final class RelayPage {
     /// What goes with `attach`: slots, kick, done.
     func duplicates() throws(SystemError) -> DescriptorBag {
         let bag = DescriptorBag()
-        bag.add(try memory.descriptor.duplicate())
+        bag.add(try slotDescriptor())
         bag.add(try kick.descriptor.duplicate())
         bag.add(try done.descriptor.duplicate())
         return bag
     }
+
+    func slotDescriptor() throws(SystemError) -> OwnedDescriptor { try memory.descriptor.duplicate() }
 }

@@ -29,6 +29,8 @@ final class UnplugDesk: PortHandler {
     private var entries: [String: UnplugStatus.Entry] = [:]
     private var queue: [Request] = []
     private var running: UnplugOperation?
+    /// Called when nothing is being unplugged any more.
+    private var waiters: [(String?) -> Void] = []
     /// The guest's write that waits beyond its deadline.
     private var held: (operation: UnplugOperation, release: () -> Void)?
     private var requests = 0
@@ -56,7 +58,10 @@ final class UnplugDesk: PortHandler {
         case .line(let line): logBook.record(source: "guest's PV driver", level: .info, text: line)
         case .lockROM(let locked):
             changed?()
-            qemu?.lockROM(locked)
+            guard let qemu else { return true }
+            // The guest's next store to the area is to find it as it was told.
+            qemu.lockROM(locked, later)
+            return false
         case .named:
             lookAtBlacklists()
         case .unplug(let mask):
@@ -94,13 +99,39 @@ final class UnplugDesk: PortHandler {
     }
 
     private func next() {
-        guard running == nil, let index = queue.firstIndex(where: { held == nil || !$0.isGuests }) else { return }
+        guard running == nil else { return }
+        guard let index = queue.firstIndex(where: { held == nil || !$0.isGuests }) else {
+            let waiters = waiters
+            self.waiters = []
+            for done in waiters { loop.soon { self.whenIdle(done) } }
+            return
+        }
         let request = queue.remove(at: index)
         let operation = UnplugOperation(
-            request.classes, loop: loop, deadline: .milliseconds(specification.deadlineMilliseconds), heard: { [weak self] in self?.note($0, $1) },
+            request.classes, loop: loop, deadline: .milliseconds(specification.deadlineMilliseconds),
+            isBeingReplaced: { [weak self] dead in
+                dead.isBeingReplaced || self?.sessions().contains { $0 !== dead && $0.name == dead.name && !$0.hasExited } == true
+            }, heard: { [weak self] in self?.note($0, $1) },
             done: { [weak self] in self?.ended(request) })
         running = operation
         operation.ask(sessions().filter { $0.isConcerned(by: request.classes) }, qemu: qemu)
+    }
+
+    /// QEMU began anew with all of its devices: it removes what is unplugged, but for its NICs, which the toolstack has yet to connect. They are
+    /// there until the guest says so again, as drivers do when they resume.
+    func repeatForQEMU(_ done: @escaping () -> Void) {
+        let missing = classes.subtracting([.nic])
+        guard !missing.isEmpty, let qemu else { return done() }
+        qemu.unplug(missing, deadline: .milliseconds(min(specification.deadlineMilliseconds, 5000))) { [weak self] answer in
+            self?.note("QEMU", answer)
+            done()
+        }
+    }
+
+    /// Calls `done` when nothing is being unplugged: at once, or when the operation has ended; with the reason when the guest's write is held.
+    func whenIdle(_ done: @escaping (String?) -> Void) {
+        if held != nil { return done("the guest's unplug write is held, because not everything is unplugged; 'demux unplug' asks again") }
+        if running == nil { done(nil) } else { waiters.append(done) }
     }
 
     private func note(_ who: String, _ answer: Result<[String], UnplugTrouble>) {
@@ -128,8 +159,8 @@ final class UnplugDesk: PortHandler {
         guard !operation.failures.isEmpty, request.isGuests else {
             say(.info, "\(request.classes.text) unplugged" + (operation.failures.isEmpty ? "" : ", not by all"))
             request.done(operation)
-            // A person's request that went well everywhere is what a held write waits for.
-            if let held, operation.failures.isEmpty, operation.classes.isSuperset(of: held.operation.classes) { letHeldGo() }
+            // A person's request may be what a held write waits for.
+            for who in operation.obeyed.sorted() where coversHeld(who, operation.classes) { held?.operation.settle(who) }
             return
         }
         switch specification.onFailure {
@@ -152,6 +183,13 @@ final class UnplugDesk: PortHandler {
         }
     }
 
+    /// Whether somebody who has removed their devices of these classes has none left that the held write is about.
+    private func coversHeld(_ who: String, _ classes: Set<UnplugClass>) -> Bool {
+        guard let wanted = held?.operation.classes else { return false }
+        guard let session = sessions().first(where: { "\($0.owner)" == who }) else { return UnplugMask(classes).classes.isSuperset(of: wanted) }
+        return session.unplugClasses.intersection(wanted).isSubset(of: classes)
+    }
+
     private func letHeldGo() {
         guard let held else { return }
         self.held = nil
@@ -161,9 +199,10 @@ final class UnplugDesk: PortHandler {
     }
 
     /// Somebody has no such devices any more: they began anew without, or were taken away.
-    func settle(_ session: EmulatorSession) {
+    /// - Parameter removed: what it has left out.
+    func settle(_ session: EmulatorSession, removed: [String] = []) {
         let who = "\(session.owner)"
-        if running?.waiting.contains(who) == true { running?.settle(who) }
+        if running?.waiting.contains(who) == true { running?.settle(who, removed: removed) } else if !removed.isEmpty { note(who, .success(removed)) }
         if entries[who]?.trouble != nil { entries[who]?.trouble = nil }
         guard let held else { return }
         held.operation.settle(who)

@@ -10,7 +10,8 @@ public protocol UnplugPartner: AnyObject {
     /// Says what would go.
     func candidates(_ classes: Set<UnplugClass>, _ done: @escaping (Result<[String], UnplugTrouble>) -> Void)
     /// Makes the guest's ROM area read-only, or writable again.
-    func lockROM(_ locked: Bool)
+    /// - Parameter done: called once, never from inside.
+    func lockROM(_ locked: Bool, _ done: @escaping () -> Void)
 }
 
 /// Why somebody's devices stay plugged.
@@ -26,17 +27,23 @@ final class UnplugOperation {
     private let deadline: Duration
     private var timer: EventLoop.Timer?
     private(set) var waiting: Set<String> = []
+    private(set) var obeyed: Set<String> = []
     /// Why somebody's devices may still be there.
     private(set) var failures: [String: String] = [:]
+    /// Why those are waited for that died and get a successor.
+    private var lostOnes: [String: String] = [:]
     /// Called with each answer, late ones included: who, and what they removed or why not.
     private let heard: (String, Result<[String], UnplugTrouble>) -> Void
     private var done: (() -> Void)?
+    /// Whether another process is about to take one's place: it starts without what is unplugged.
+    private let isBeingReplaced: (EmulatorSession) -> Bool
 
     /// - Parameter done: called once, never from inside `ask`.
     init(
-        _ classes: Set<UnplugClass>, loop: EventLoop, deadline: Duration, heard: @escaping (String, Result<[String], UnplugTrouble>) -> Void,
-        done: @escaping () -> Void
+        _ classes: Set<UnplugClass>, loop: EventLoop, deadline: Duration, isBeingReplaced: @escaping (EmulatorSession) -> Bool,
+        heard: @escaping (String, Result<[String], UnplugTrouble>) -> Void, done: @escaping () -> Void
     ) {
+        self.isBeingReplaced = isBeingReplaced
         self.classes = classes
         self.loop = loop
         self.deadline = deadline
@@ -53,18 +60,31 @@ final class UnplugOperation {
         timer = loop.after(deadline) { [weak self] in self?.tooLate() }
         for session in sessions {
             let who = "\(session.owner)"
-            session.unplug(classes) { self.take(who, $0) }
+            session.unplug(classes) { answer in
+                guard case .failure(let trouble) = answer, session.isGone else { return self.take(who, answer) }
+                // Whether it gets a successor is decided when it is known to have died.
+                self.loop.soon { self.lost(session, trouble) }
+            }
         }
         qemu?.unplug(classes, deadline: deadline) { self.take("QEMU", $0) }
     }
 
     /// Somebody has no such devices any more, whatever was heard of them: they were taken away, or began anew without.
-    func settle(_ who: String) { take(who, .success([])) }
+    func settle(_ who: String, removed: [String] = []) { take(who, .success(removed)) }
+
+    /// One died before it answered. Its successor, which starts without the devices, is waited for as it would have been.
+    private func lost(_ session: EmulatorSession, _ trouble: UnplugTrouble) {
+        let who = "\(session.owner)"
+        guard waiting.contains(who) else { return }
+        if isBeingReplaced(session) { lostOnes[who] = trouble.description } else { take(who, .failure(trouble)) }
+    }
 
     private func take(_ who: String, _ answer: Result<[String], UnplugTrouble>) {
         let wasAwaited = waiting.remove(who) != nil
         switch answer {
-        case .success: failures[who] = nil
+        case .success:
+            failures[who] = nil
+            obeyed.insert(who)
         case .failure(let trouble):
             // One that died is told of again by its successor; a deadline that has passed says it all.
             guard wasAwaited else { return }
@@ -75,7 +95,8 @@ final class UnplugOperation {
     }
 
     private func tooLate() {
-        for who in waiting { failures[who] = "no answer within \(deadline.clampedNanoseconds / 1_000_000) ms" }
+        let limit = "within \(deadline.clampedNanoseconds / 1_000_000) ms"
+        for who in waiting { failures[who] = lostOnes[who].map { "\($0), and no successor served \(limit)" } ?? "no answer \(limit)" }
         let silent = waiting
         waiting = []
         for who in silent.sorted() { heard(who, .failure(UnplugTrouble(failures[who] ?? ""))) }
@@ -97,9 +118,14 @@ extension EmulatorSession {
         isStarting && !hasExited && mode != .exporter && !unplugClasses.isDisjoint(with: classes)
     }
 
+    /// Whether it has died, and another process will take its place.
+    var isBeingReplaced: Bool { restartTimer != nil || fate?.hasPrefix("restarting") == true }
+
     /// Has it remove its devices of these classes.
     func unplug(_ classes: Set<UnplugClass>, _ answer: @escaping (Result<[String], UnplugTrouble>) -> Void) {
-        ask(.unplug(Unplug(classes: classes.intersection(unplugClasses).ordered))) { reply in
+        // It is asked in its own words.
+        let asked = specification.unplugAs == nil ? classes.intersection(declaredUnplugClasses) : declaredUnplugClasses
+        ask(.unplug(Unplug(classes: asked.ordered))) { reply in
             switch reply {
             case .success(let reply):
                 answer(.success((reply.removed ?? []).prefix(32).map { LogBook.escaped(String($0.unicodeScalars.prefix(64))) }))

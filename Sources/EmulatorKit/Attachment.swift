@@ -11,6 +11,9 @@ final class Attachment {
     let counters: CounterPage
     private let counterMapping: Mapping
     private let uncounted: UnsafeMutableRawPointer?
+    private var observationMapping: MappingBox?
+    /// Where latencies are counted; nil: nobody wants to know them.
+    private(set) var observation: ObservationPage?
     /// A direct emulator's own way to the guest.
     var guest: (any DirectGuest)?
     /// The guest's memory; nil when this emulator has no access to it.
@@ -49,6 +52,28 @@ final class Attachment {
     }
 
     deinit { uncounted?.deallocate() }
+
+    /// Takes the observation memory. One that cannot be used is no reason not to serve: nobody sees anything then.
+    func observe(_ grant: ObserveGrant, _ descriptor: consuming OwnedDescriptor?) {
+        guard let descriptor, grant.length == ObservationPage.length else {
+            return control.log(.warning, "the observation memory of \(grant.length) bytes is of another version: nothing is observed")
+        }
+        do {
+            let mapping = try SharedMemory(adopting: descriptor, length: ObservationPage.length, what: "the observation memory").map(what: "the observation memory")
+            let page = ObservationPage(base: mapping.base)
+            page.initialize()
+            observation = page
+            observationMapping = MappingBox(mapping)
+        } catch {
+            control.log(.warning, "\(error)")
+        }
+    }
+
+    /// A mapping held by reference.
+    private final class MappingBox {
+        private let mapping: Mapping
+        init(_ mapping: consuming Mapping) { self.mapping = mapping }
+    }
 
     /// Asks the coordinator for the guest's memory, unless the emulator reaches it by itself. A refusal is not an
     /// error: most devices never touch it.

@@ -25,6 +25,7 @@ extension Core {
         }
         // Bytes beyond the 256 that 0xcf8 can name read as all-ones.
         let offset = Int(truncatingIfNeeded: request.address & 0xffff_ffff)
+        work[slot].block = functions[index].block
         guard request.direction == .write else { return deliver(slot, functions[index].config.read(offset, size: Int(request.size))) }
         functions[index].config.guestWrite(offset, size: Int(request.size), written(slot))
         driveLine(index)
@@ -207,8 +208,9 @@ extension Core {
         let state = functions[index].bars[bar]
         let last = address &+ (state.size &- 1)
         let window = PCIFunction.window(index, bar)
+        let block = state.range(at: address).map { belongings.observed.block(of: window, $0) } ?? 0
         let fits = state.kind == .ports
-            ? ports.insert(first: address, last: last, window: window) : memory.insert(first: address, last: last, window: window)
+            ? ports.insert(first: address, last: last, window: window, block: block) : memory.insert(first: address, last: last, window: window, block: block)
         if !fits { control.log(.error, "\(functions[index].label): BAR \(bar) is not served, because this emulator has 256 claims already") }
     }
 

@@ -6,6 +6,8 @@ import Platform
 /// request, so that it stands behind one reference instead of in the core.
 final class Belongings {
     let state: KitState
+    /// Which window has which histogram.
+    let observed: ObservedWindows
     /// What the device said it can do.
     let capabilities: [String]
     /// What the device said its parts are to the unplug protocol.
@@ -28,7 +30,8 @@ final class Belongings {
     /// The access that waits for the event which the device is being told.
     private var answering: Token?
 
-    init(state: consuming KitState, capabilities: [String], unplugClasses: Set<UnplugClass> = []) {
+    init(state: consuming KitState, capabilities: [String], unplugClasses: Set<UnplugClass> = [], observed: ObservedWindows = ObservedWindows(nil)) {
+        self.observed = observed
         self.unplugClasses = unplugClasses
         self.state = state
         self.capabilities = capabilities

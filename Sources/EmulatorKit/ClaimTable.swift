@@ -6,6 +6,8 @@ struct ClaimTable: ~Copyable {
         var first: UInt64
         var last: UInt64
         var window: UInt16
+        /// The histogram of its latencies.
+        var block: UInt8
     }
 
     static let capacity = 256
@@ -14,13 +16,13 @@ struct ClaimTable: ~Copyable {
 
     init() {
         entries = .allocate(capacity: Self.capacity)
-        entries.initialize(repeating: Entry(first: 0, last: 0, window: 0), count: Self.capacity)
+        entries.initialize(repeating: Entry(first: 0, last: 0, window: 0, block: 0), count: Self.capacity)
     }
 
     deinit { entries.deallocate() }
 
     /// The window that covers the whole access, and the access's place in it; nil when none does.
-    func find(_ address: UInt64, size: UInt32) -> (window: UInt16, offset: UInt64)? {
+    func find(_ address: UInt64, size: UInt32) -> (window: UInt16, offset: UInt64, block: UInt8)? {
         var low = 0
         var high = count
         while low < high {
@@ -31,18 +33,18 @@ struct ClaimTable: ~Copyable {
         let entry = entries[low &- 1]
         // Differences instead of sums: nothing here can pass the end of the address space.
         guard address <= entry.last, entry.last &- address >= UInt64(size) &- 1 else { return nil }
-        return (entry.window, address &- entry.first)
+        return (entry.window, address &- entry.first, entry.block)
     }
 
     /// Adds a range. False when the table is full.
-    mutating func insert(first: UInt64, last: UInt64, window: UInt16) -> Bool {
+    mutating func insert(first: UInt64, last: UInt64, window: UInt16, block: UInt8 = 0) -> Bool {
         guard count < Self.capacity else { return false }
         var place = count
         while place > 0, entries[place - 1].first > first {
             entries[place] = entries[place - 1]
             place -= 1
         }
-        entries[place] = Entry(first: first, last: last, window: window)
+        entries[place] = Entry(first: first, last: last, window: window, block: block)
         count += 1
         return true
     }

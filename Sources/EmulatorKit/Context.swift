@@ -18,7 +18,7 @@ public struct Context: ~Copyable {
 
     /// Commits the device's state as it is now; see `StateRegion.commit`. Needed only before something that the guest, or anybody else, sees before
     /// the handler returns.
-    public func commit() { core.pointee.commit() }
+    public func commit() { core.pointee.commitEarly() }
 
     // MARK: the guest
 

@@ -34,6 +34,10 @@ struct SlotWork {
     var isHeld = false
     /// What a finished request is answered with.
     var answer: UInt64 = 0
+    /// When it was taken, in the observer's ticks, and which histogram it belongs to.
+    var begun: UInt64 = 0
+    var block: UInt8 = 0
+    var isLate = false
 }
 
 /// What the loop has to do next for the device. What goes with it stands in the core, in `access`, `value` and `movedTo`: an enum
@@ -75,6 +79,7 @@ struct Core: ~Copyable {
     /// Slots to look at: 0 to this number.
     var vcpus: Int
     let counters: CounterPage
+    var observer: Observer
     let control: ControlConnection
     let attachment: Attachment
     /// The attachment's memory, for the way of a request; nil when this emulator has no access to it.
@@ -168,6 +173,7 @@ struct Core: ~Copyable {
         self.ring = ring
         self.vcpus = min(max(vcpus, 1), VCPUID.limit)
         counters = attachment.counters
+        observer = Observer(attachment.observation, slowMilliseconds: attachment.attach.observe?.slow ?? 0)
         control = attachment.control
         guestMemory = attachment.memory.map { BorrowedMemory($0) }
         events = EventSources(control: attachment.control.descriptor)
@@ -305,6 +311,7 @@ struct Core: ~Copyable {
             else { break }
             access = Access(
                 window: Window(index: found.window), offset: Int(truncatingIfNeeded: found.offset), size: Int(entry.size), isPosted: true)
+            if observer.isTracing { observer.began(entry, block: found.block) }
             value = entry.data & AccessSize.allOnes(entry.size)
             return .write
         default: break
@@ -322,13 +329,17 @@ struct Core: ~Copyable {
     /// Takes the device's answer to the access that `next` handed out.
     @usableFromInline
     mutating func answer(_ answer: Answer) {
-        guard dispatched >= 0 else { return endPosted() }
+        guard dispatched >= 0 else {
+            endPosted()
+            return observer.endPosted()
+        }
         let slot = dispatched
         dispatched = -1
         switch answer {
         case .value(let value): deliver(slot, value)
         case .later:
             counters.add(.deferred)
+            work[slot].isLate = true
             if let value = work[slot].early {
                 deliver(slot, value)
             } else {

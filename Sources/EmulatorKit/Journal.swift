@@ -48,6 +48,12 @@ extension Core {
         isChanged = false
     }
 
+    /// Commits in the middle of a handler, which will go on writing.
+    mutating func commitEarly() {
+        commit()
+        isChanged = true
+    }
+
     private mutating func putAnswered(_ slot: Int, at place: Int) {
         area.put(
             demux_commit_entry(
@@ -78,6 +84,7 @@ extension Core {
         // False when the host took the slot back meanwhile (the server was disabled): then nobody waits.
         if slots.complete(slot, data: work[slot].answer) { answered.insert(slot) }
         point(.answered)
+        observe(slot, work[slot].answer)
     }
 
     // MARK: taking
@@ -135,6 +142,7 @@ extension Core {
         run = .running
         // What the device did in its `init`, and before the start, is committed now, and with it where each request stands.
         isLive = true
+        observer.start()
         isChanged = area.isOn
         settle()
         lookAtAll()

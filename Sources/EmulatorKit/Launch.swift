@@ -13,6 +13,9 @@ struct StateWish {
 
     @usableFromInline
     init(length: Int = 0, version: Int = 1, accepts: [Int] = []) { (self.length, self.version, self.accepts) = (length, version, accepts) }
+
+    /// Whether state is asked for at all: whoever runs an emulator can have it do without (DEMUX_KEEP_STATE=no), to see what keeping it costs.
+    static var isAllowed: Bool { getenv("DEMUX_KEEP_STATE").map { String(cString: $0) } != "no" }
 }
 
 /// The first part of an emulator's start: hello, attach, and the descriptors that came with it.
@@ -42,9 +45,9 @@ final class Launch {
         do { control = try ControlConnection(adopting: socket) } catch { throw SetupError(error) }
         let modes: [AttachMode] = direct ? [.direct, .isolated] : [.isolated]
         // Only for a device that can go on from it: one that begins anew is not to be taken for one that was never away.
-        let length = state.length == 0 ? nil : try KitState.wanted(deviceLength: state.length)
+        let length = state.length == 0 || !StateWish.isAllowed ? nil : try KitState.wanted(deviceLength: state.length)
         let hello = Hello(
-            name: name, modes: modes, capabilities: ["data-pointer", "release", "adopted"] + capabilities, state: length,
+            name: name, modes: modes, capabilities: ["data-pointer", "release", "observe", "adopted"] + capabilities, state: length,
             stateVersion: length.map { _ in state.version }, stateAccepts: length.map { _ in state.accepts },
             unplug: unplugClasses.isEmpty ? nil : unplugClasses)
         guard let answer = control.request(.hello(hello)) else { throw .closed("say hello to", "the coordinator") }
@@ -121,9 +124,10 @@ final class Launch {
             attachment.control.log(
                 .error, "what \(name) had committed last is damaged (a wrong checksum): it goes on from what was committed before, and one request may be done twice")
         }
+        if let observe = attachment.attach.observe { attachment.observe(observe, descriptors.take()) }
         try attachment.openMemory()
         let core = UnsafeMutablePointer<Core>.allocate(capacity: 1)
-        let belongings = Belongings(state: state, capabilities: capabilities, unplugClasses: Set(unplugClasses))
+        let belongings = Belongings(state: state, capabilities: capabilities, unplugClasses: Set(unplugClasses), observed: ObservedWindows(attachment.observation))
         core.initialize(to: Core(attachment: attachment, slots: slots, ring: ring, vcpus: vcpus, belongings: belongings))
         return core
     }

@@ -55,6 +55,8 @@ struct PCIState: ~Copyable {
     var claim: Int?
     /// The device has taken it away: it reads as all-ones, wherever an access still comes from.
     var isRemoved = false
+    /// The histogram of its configuration space's latencies.
+    var block: UInt8 = 0
 
     var remapping = Remapping.settled
     /// Answers of the coordinator that are still to come.

@@ -15,6 +15,9 @@ extension Core {
 
     var isDirect: Bool { attachment.guest != nil }
 
+    /// Before anything is served: regions that the device has placed are there afterwards.
+    mutating func endRelocating() { while relocating { relocateSlice() } }
+
     // MARK: placing
 
     /// Puts a region somewhere for the device. Ends with `Event.regionPlaced`, whatever became of it.

@@ -7,7 +7,10 @@ extension Core {
     mutating func begin(_ slot: Int, _ request: IORequest) {
         progress &+= 1
         counters.add(.requests)
+        counters.noteTaken(slot)
         if work[slot].phase == .idle { busy += 1 }
+        work[slot].begun = observer.now()
+        work[slot].block = 0
         work[slot].request = request
         work[slot].phase = .active
         work[slot].done = 0
@@ -86,7 +89,7 @@ extension Core {
             sliceLeft -= 1
             if work[slot].request.dataIsPointer && work[slot].done >= work[slot].chunkFirst &+ work[slot].chunkCount { openChunk(slot) }
             let size = work[slot].request.size
-            let place: (window: UInt16, offset: UInt64)?
+            let place: (window: UInt16, offset: UInt64, block: UInt8)?
             switch kind {
             case .portIO: place = ports.find(work[slot].request.address, size: size)
             case .copy: place = memory.find(steppedAddress(slot), size: size)
@@ -100,6 +103,7 @@ extension Core {
                 continue
             }
             progress &+= 1
+            work[slot].block = place.block
             if hasTables, tableAccess(slot, place.window, Int(truncatingIfNeeded: place.offset)) { continue }
             work[slot].sequence &+= 1
             work[slot].early = nil
@@ -136,13 +140,14 @@ extension Core {
 
     /// Takes the value of the present repetition and goes on to the next, or answers the slot after the last.
     mutating func deliver(_ slot: Int, _ value: UInt64) {
-        take(slot, value)
-        goOn(slot)
+        let request = work[slot].request
+        take(slot, value, request)
+        goOn(slot, request)
     }
 
     /// Takes the value of the present repetition, and keeps the guest waiting.
     mutating func hold(_ slot: Int, _ value: UInt64) {
-        take(slot, value)
+        take(slot, value, work[slot].request)
         work[slot].phase = .waiting
         work[slot].isHeld = true
     }
@@ -150,11 +155,12 @@ extension Core {
     /// Goes on after `hold`.
     mutating func release(_ slot: Int) {
         work[slot].isHeld = false
-        goOn(slot)
+        goOn(slot, work[slot].request)
     }
 
-    private mutating func take(_ slot: Int, _ value: UInt64) {
-        let request = work[slot].request
+    /// - Parameter request: the slot's, which the caller has read already.
+    @inline(__always)
+    private mutating func take(_ slot: Int, _ value: UInt64, _ request: IORequest) {
         if request.direction == .read {
             let cut = value & AccessSize.allOnes(request.size)
             work[slot].result = cut
@@ -173,8 +179,8 @@ extension Core {
         work[slot].done &+= 1
     }
 
-    private mutating func goOn(_ slot: Int) {
-        let request = work[slot].request
+    @inline(__always)
+    private mutating func goOn(_ slot: Int, _ request: IORequest) {
         let last = work[slot].done >= request.count
         if request.dataIsPointer && request.direction == .read && (last || work[slot].done >= work[slot].chunkFirst &+ work[slot].chunkCount) {
             flushChunk(slot)
@@ -248,21 +254,5 @@ extension Core {
         guard area.isOn else { return giveAnswer(slot) }
         work[slot].phase = .answering
         finished.insert(slot)
-    }
-}
-
-extension IORequest {
-    /// What was asked, for a log line.
-    var words: String {
-        let verb = direction == .read ? "read" : "write"
-        let what = switch kind {
-        case .portIO: "a port \(verb)"
-        case .copy: "an MMIO \(verb)"
-        case .pciConfig: "a PCI configuration \(verb)"
-        case .timeOffset: "a clock change"
-        case .invalidate: "an invalidation"
-        case nil: "a \(verb) of type \(type)"
-        }
-        return "\(what) of \(size) bytes at \(Hex.string(address))" + (count == 1 ? "" : ", \(count) times") + (dataIsPointer ? ", with a buffer" : "")
     }
 }

@@ -67,6 +67,8 @@ struct ServingLoop<C: Channel & ~Copyable, E: Emulator & ~Copyable>: ~Copyable {
     @inlinable
     mutating func start() throws(SetupError) {
         do throws(HostError) { try channel.bind() } catch { throw SetupError(error) }
+        // What the device asked for while it set itself up comes before what a predecessor's guest waits for.
+        tellChanges()
         core.pointee.takeOver()
         pump()
     }

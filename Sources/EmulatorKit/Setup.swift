@@ -75,10 +75,11 @@ public struct Setup: ~Copyable {
         guard let answer = control.request(.claim(Claim(range, label: label))) else { throw .closed("claim", "\(range)") }
         if case .error(let refusal) = answer.packet.body { throw SetupError("claim", "\(range) as '\(label)'", refused: refusal) }
         let window = core.pointee.windows
+        let block = core.pointee.belongings.observed.block(of: window, range)
         let fits: Bool
         switch range {
-        case .ports(let ports): fits = core.pointee.ports.insert(first: UInt64(ports.first), last: UInt64(ports.last), window: window)
-        case .memory(let memory): fits = core.pointee.memory.insert(first: memory.first.rawValue, last: memory.last.rawValue, window: window)
+        case .ports(let ports): fits = core.pointee.ports.insert(first: UInt64(ports.first), last: UInt64(ports.last), window: window, block: block)
+        case .memory(let memory): fits = core.pointee.memory.insert(first: memory.first.rawValue, last: memory.last.rawValue, window: window, block: block)
         case .pci: fits = false
         }
         guard fits, Int(window) < PCIFunction.firstWindow else {
@@ -113,6 +114,7 @@ public struct Setup: ~Copyable {
             }
             var state = try PCIState(description, address: address)
             state.claim = reply.claim
+            state.block = core.pointee.belongings.observed.block(of: ObservedWindows.configuration(of: index), .pci(address))
             state.settle(in: core.pointee.belongings.state, index: index)
             for bar in description.bars.values { bar.region?.isBound = true }
             (core.pointee.functions + index).initialize(to: state)
@@ -132,6 +134,7 @@ public struct Setup: ~Copyable {
         try options.refuseOthers()
         core.pointee.restoreBARs()
         if core.pointee.run == .quitting { return }
+        core.pointee.endRelocating()
         core.pointee.belongings.state.markServing(&core.pointee.area)
         guard let answer = control.request(.ready) else { throw .closed("say", "that it is ready") }
         if case .error(let refusal) = answer.packet.body { throw SetupError("say", "that it is ready", refused: refusal) }

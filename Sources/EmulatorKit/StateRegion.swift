@@ -60,5 +60,5 @@ public struct StateRegion: @unchecked Sendable {
     /// must know of. On the serving thread only.
     ///
     /// The access that is being handled counts as not carried out: a successor carries it out again, on this state.
-    public func commit() { core?.pointee.commit() }
+    public func commit() { core?.pointee.commitEarly() }
 }

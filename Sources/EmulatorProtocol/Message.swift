@@ -115,7 +115,7 @@ public enum AttachMode: String, Codable, Sendable {
 }
 
 /// The coordinator's answer to hello. Descriptors beside it, in this order: the counters page; when isolated then also the
-/// slots page, the kick eventfd, the done eventfd and, when `ring`, the ring page; an exporter's listeners; at the end the state's memfd.
+/// slots page, the kick eventfd, the done eventfd and, when `ring`, the ring page; an exporter's listeners; then the state's memfd; at the end the observation memory.
 public struct Attach: Codable, Equatable, Sendable {
     public var version: Int
     public var mode: AttachMode
@@ -137,12 +137,15 @@ public struct Attach: Codable, Equatable, Sendable {
     public var state: StateGrant?
     /// An exporter's sockets.
     public var listeners: [Listener]?
+    /// Memory to count latencies in, when `hello` said "observe"; its descriptor comes after all others.
+    public var observe: ObserveGrant?
 
     public init(
         version: Int = 1, mode: AttachMode, domain: DomainID, server: ServerID, vcpus: Int, ring: Bool, name: String,
-        options: [String: String] = [:], uid: UInt32? = nil, gid: UInt32? = nil, state: StateGrant? = nil, listeners: [Listener]? = nil
+        options: [String: String] = [:], uid: UInt32? = nil, gid: UInt32? = nil, state: StateGrant? = nil, listeners: [Listener]? = nil, observe: ObserveGrant? = nil
     ) {
         self.state = state
+        self.observe = observe
         self.listeners = listeners
         self.version = version
         self.mode = mode
@@ -297,9 +300,12 @@ public struct Log: Codable, Equatable, Sendable {
     /// `guest`: what the guest's own software printed, as Emulators/Debug collects it.
     public var level: Level
     public var message: String
-    public init(_ level: Level, _ message: String) {
+    /// What kind of event it tells of, for programs: "slow", a request that took long.
+    public var event: String?
+    public init(_ level: Level, _ message: String, event: String? = nil) {
         self.level = level
         self.message = message
+        self.event = event
     }
 }
 

@@ -1,3 +1,15 @@
+/// `attach` grants memory in which latencies are counted and requests traced (section 8.1), to an emulator that said "observe" in hello.
+public struct ObserveGrant: Codable, Equatable, Sendable {
+    /// Bytes of the memory.
+    public var length: Int
+    /// A request that takes at least this many milliseconds is worth a line in the log; nil: none is.
+    public var slow: Int?
+    public init(length: Int, slow: Int? = nil) {
+        self.length = length
+        self.slow = slow
+    }
+}
+
 /// Memory of a device that the guest uses as RAM: video memory. And the state that outlives its process.
 
 /// What the coordinator keeps of an emulator's registers; the memfd is the last descriptor beside `attach`.

@@ -9,13 +9,16 @@ public enum Counter: Int, CaseIterable, Sendable {
     public var name: String { "\(self)" }
 }
 
-/// A view of a counters page: a u64 magic, a u64 count of counters, then one u64 for each `Counter` in order.
+/// A view of a counters page: a u64 magic, a u64 count of counters, then one u64 for each `Counter` in order; from byte 1024 on a u32 for
+/// each slot, how many requests were taken from it.
 public struct CounterPage: @unchecked Sendable {
     // Sendable: counters are single untorn words written by one process and read by others.
     /// "DMXCNT01", little-endian.
     public static let magic: UInt64 = 0x3130_544e_4358_4d44
     /// Length of the page in bytes.
     public static let length = 4096
+    /// Where the slots' sequences begin, in bytes.
+    public static let sequences = 1024
     @usableFromInline let words: UnsafeMutablePointer<UInt64>
 
     /// - Parameter page: 4096 bytes, aligned to 8.
@@ -36,4 +39,16 @@ public struct CounterPage: @unchecked Sendable {
     @inlinable
     public func add(_ counter: Counter, _ amount: UInt64 = 1) { demux_counter_add(words + 2 + counter.rawValue, amount) }
     public func read(_ counter: Counter) -> UInt64 { demux_counter_read(words + 2 + counter.rawValue) }
+
+    /// Notes that a request was taken from a slot: how a watcher tells one that hangs from another that looks the same.
+    @inlinable
+    public func noteTaken(_ slot: Int) { demux_sequence_advance(sequence(slot)) }
+    /// How many requests were taken from a slot, modulo 2^32; 0 for ever when the emulator does not count them.
+    public func taken(_ slot: Int) -> UInt32 { demux_sequence_read(sequence(slot)) }
+
+    /// Sound: 128 words of 4 bytes at byte 1024 are within the page, and an index outside them is folded into it.
+    @inlinable
+    func sequence(_ slot: Int) -> UnsafeMutablePointer<UInt32> {
+        UnsafeMutableRawPointer(words).advanced(by: Self.sequences).assumingMemoryBound(to: UInt32.self) + (slot & (VCPUID.limit - 1))
+    }
 }

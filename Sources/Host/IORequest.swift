@@ -93,3 +93,20 @@ public enum AccessSize {
         }
     }
 }
+
+extension IORequest {
+    /// What was asked, for a log line: "a port write of 4 bytes at 0x500", "a PCI configuration read of 2 bytes at 0000:00:03.0 register 0xa".
+    public var words: String {
+        let verb = direction == .read ? "read" : "write"
+        let what = switch kind {
+        case .portIO: "a port \(verb)"
+        case .copy: "an MMIO \(verb)"
+        case .pciConfig: "a PCI configuration \(verb)"
+        case .timeOffset: "a clock change"
+        case .invalidate: "an invalidation"
+        case nil: "a \(verb) of type \(type)"
+        }
+        let place = kind == .pciConfig ? "\(PCIAddress(requestAddress: address)) register \(Hex.string(address & 0xffff_ffff))" : Hex.string(address)
+        return "\(what) of \(size) bytes at \(place)" + (count == 1 ? "" : ", \(count) times") + (dataIsPointer ? ", with a buffer" : "")
+    }
+}

@@ -5,7 +5,8 @@
 /// All that the guest says is hostile: no arithmetic on it can trap, and the work of one call is bounded by `advance`'s budget.
 ///
 /// The registers live in memory that may outlive the process. What was under way then is carried out again by `recover`: a command
-/// whose completion the guest has not seen has no effect that could not be repeated.
+/// whose completion the guest has not seen has no effect that could not be repeated. Whoever keeps the state in steps of its own is told before
+/// a completion is shown (`ControllerMemory.commitState`).
 public struct Controller: ~Copyable {
     /// Bytes of state.
     public static let stateLength = ControllerState.length
@@ -228,6 +229,8 @@ public struct Controller: ~Copyable {
         let last = slot.completion.load(fromByteOffset: 12, as: UInt32.self) & ~0x1_0000 | UInt32(queue.phase) << 16
         slot.completion.storeBytes(of: last, toByteOffset: 12, as: UInt32.self)
         let address = queue.base &+ queue.posted % UInt64(queue.size) &* 16
+        // Once the guest sees it, it uses the command's buffer for something else: a successor posts it again, and does not carry the command out again.
+        memory.commitState()
         // The word with the phase tag comes last: the guest looks at it, and believes the others.
         guard memory.write(address, from: UnsafeRawBufferPointer(start: slot.completion, count: 12)),
             memory.write(address &+ 12, from: UnsafeRawBufferPointer(start: slot.completion + 12, count: 4))
@@ -309,6 +312,20 @@ public struct Controller: ~Copyable {
 
     /// Whether `quiesce` has removed the device, in this process or in one before it.
     public var isRemoved: Bool { state.isRemoved }
+
+    /// Whether a controller that had this state was removed.
+    public static func wasRemoved(_ state: UnsafeMutableRawPointer) -> Bool {
+        let state = ControllerState(bytes: state)
+        return state.isKnown && state.isRemoved
+    }
+
+    /// Removes the device at once, for whoever has begun nothing and has had everything written out. False, and nothing happens, when commands are
+    /// under way.
+    public mutating func removeAtOnce() -> Bool {
+        guard !hasJobs, !isFlushing else { return false }
+        state.isRemoved = true
+        return true
+    }
 
     // MARK: after a predecessor
 

@@ -4,6 +4,13 @@ public protocol ControllerMemory: AnyObject {
     func read(_ address: UInt64, into destination: UnsafeMutableRawBufferPointer) -> Bool
     /// Copies a buffer into guest memory. False when some of it is not RAM.
     func write(_ address: UInt64, from source: UnsafeRawBufferPointer) -> Bool
+    /// Has the state kept as it is now: something is about to be written that the guest acts upon, and after which a successor must not do again what led
+    /// to it. Whoever keeps each of the state's stores anyway does nothing.
+    func commitState()
+}
+
+extension ControllerMemory {
+    public func commitState() {}
 }
 
 /// What a controller stores to. Work is begun here and its end told by `Controller.finished`, never from within `begin`.

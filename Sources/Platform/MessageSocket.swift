@@ -29,8 +29,10 @@ public struct MessageSocket: ~Copyable, Sendable {
     }
 
     /// Connects to a listening socket.
-    public init(connectingTo path: String) throws(SystemError) {
+    /// - Parameter wait: whether to wait for room in its queue; otherwise that is an error, and the socket is non-blocking.
+    public init(connectingTo path: String, wait: Bool = true) throws(SystemError) {
         let socket = try UnixSocket.make(.messages)
+        if !wait { try socket.setNonBlocking(true) }
         guard demux_connect_unix(socket.raw, path) == 0 else { throw SystemError("connect to", path) }
         descriptor = socket
     }

@@ -78,6 +78,14 @@ public enum RestartPolicy: String, Codable, Sendable, CaseIterable {
     case never
 }
 
+/// What happens when an emulator does not answer a request for longer than its limit.
+public enum HungPolicy: String, Codable, Sendable, CaseIterable {
+    /// Its process is killed, and what follows is what follows any death.
+    case restart
+    /// It is said in the log and in the status.
+    case report
+}
+
 /// One emulator process.
 public struct EmulatorSpecification: Codable, Equatable, Sendable {
     /// 1 to 32 letters, digits, '-' and '_'; unique in the guest.
@@ -100,6 +108,15 @@ public struct EmulatorSpecification: Codable, Equatable, Sendable {
     public var gid: UInt32?
     /// Whether another process takes its place when it dies; nil: when it has state that outlives it.
     public var restart: RestartPolicy?
+    /// With which classes all of its devices are unplugged; nil: each with its own. A disk that the guest has as a PV disk as well has to go with
+    /// the disks whatever it is.
+    public var unplugAs: [UnplugClass]?
+    /// What happens when it hangs; nil: it is killed when another process takes its place then, and reported otherwise.
+    public var whenHung: HungPolicy?
+    /// How long a request may wait in it before it is said to hang, in milliseconds.
+    public var hungAfterMilliseconds: Int
+
+    public static let defaultHungAfterMilliseconds = 5000
     /// How long the guest's accesses wait for a successor of one that died before the coordinator answers them itself, in milliseconds.
     public var successorWithinMilliseconds: Int
     /// Successors within a minute; whoever dies more often is left dead.
@@ -110,8 +127,12 @@ public struct EmulatorSpecification: Codable, Equatable, Sendable {
     public init(
         name: String, program: String, arguments: [String] = [], mode: AttachMode? = nil, options: [String: String] = [:],
         pciSlot: String? = nil, interpose: [String] = [], readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil, gid: UInt32? = nil,
-        restart: RestartPolicy? = nil, successorWithinMilliseconds: Int = 250, restartLimit: Int = 10, restartDelayMilliseconds: Int = 5000
+        restart: RestartPolicy? = nil, unplugAs: [UnplugClass]? = nil, whenHung: HungPolicy? = nil, hungAfterMilliseconds: Int = defaultHungAfterMilliseconds,
+        successorWithinMilliseconds: Int = 250, restartLimit: Int = 10, restartDelayMilliseconds: Int = 5000
     ) {
+        self.unplugAs = unplugAs
+        self.whenHung = whenHung
+        self.hungAfterMilliseconds = hungAfterMilliseconds
         self.successorWithinMilliseconds = successorWithinMilliseconds
         self.restartLimit = restartLimit
         self.restartDelayMilliseconds = restartDelayMilliseconds

@@ -10,6 +10,7 @@ extension EmulatorReader {
     private static let exporterProgram = "demux-vnc"
     private static let displayKeys = [
         "program", "arguments", "memory", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart",
+        "when-hung", "hung-after",
     ] + restartKeys
     private static let exporterKeys = [
         "program", "arguments", "listen", "password", "password-file", "password-required", "tls", "websocket", "share", "keymap", "clipboard",
@@ -38,6 +39,7 @@ extension EmulatorReader {
         if let time = readTime(fields) { result.readyWithinMilliseconds = time }
         (result.uid, result.gid) = readAccount(fields)
         readRestart(fields, into: &result)
+        readHung(fields, into: &result)
         return result
     }
 

@@ -6,7 +6,8 @@ import Yams
 /// Reads the emulators of one document: what each says, and that no two say the same.
 final class EmulatorReader {
     private static let keys = [
-        "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart",
+        "name", "program", "arguments", "mode", "options", "pci-slot", "interpose", "ready-within", "user", "group", "restart", "unplug-as", "when-hung",
+        "hung-after",
     ] + restartKeys
     /// What follows a death, besides `restart`.
     static let restartKeys = ["successor-within", "restart-limit", "restart-delay"]
@@ -40,6 +41,8 @@ final class EmulatorReader {
         if let time = readTime(fields) { result.readyWithinMilliseconds = time }
         (result.uid, result.gid) = readAccount(fields)
         readRestart(fields, into: &result)
+        result.unplugAs = readUnplugClasses(fields)
+        readHung(fields, into: &result)
         return name == nil || program == nil ? nil : result
     }
 
@@ -169,6 +172,27 @@ final class EmulatorReader {
 
     func readRestart(_ fields: Fields) -> RestartPolicy? {
         fields.value("restart", allowed: "one of \(Wording.list(RestartPolicy.allCases.map(\.rawValue)))") { RestartPolicy(rawValue: $0) }
+    }
+
+    private func readUnplugClasses(_ fields: Fields) -> [UnplugClass]? {
+        guard fields.has("unplug-as") else { return nil }
+        let allowed = "a list of classes: \(Wording.list(UnplugClass.allCases.map(\.rawValue))); [] for what no guest unplugs"
+        return fields.texts("unplug-as", allowed: allowed).compactMap { entry in
+            if let known = UnplugClass(rawValue: entry.text) { return known }
+            issues.add(at: entry.mark, "'unplug-as' cannot have \(Wording.quoted(entry.text))", allowed: allowed)
+            return nil
+        }
+    }
+}
+
+extension EmulatorReader {
+    /// What happens when it hangs.
+    func readHung(_ fields: Fields, into result: inout EmulatorSpecification) {
+        result.whenHung = fields.value("when-hung", allowed: "one of \(Wording.list(HungPolicy.allCases.map(\.rawValue)))") { HungPolicy(rawValue: $0) }
+        let time = fields.value(
+            "hung-after", allowed: "a time from 1s to 3600s, written as 5s or 5000ms",
+            { Quantities.milliseconds($0).flatMap { (1000...3_600_000).contains($0) ? $0 : nil } })
+        if let time { result.hungAfterMilliseconds = time }
     }
 }
 

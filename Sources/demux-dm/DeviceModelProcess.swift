@@ -123,7 +123,8 @@ final class DeviceModelProcess {
         coordinator = try Coordinator(
             loop: loop, host: host, specification: specification,
             settings: Coordinator.Settings(
-                guestName: arguments.guestName, hostKind: "xen", directory: folder, restrictedTo: user.map { (uid: $0.uid, gid: $0.gid) }),
+                guestName: arguments.guestName, hostKind: "xen", directory: folder, restrictedTo: user.map { (uid: $0.uid, gid: $0.gid) },
+                watchdog: Files.programFolder() + "/demux-watchdog"),
             logger: logger)
         desk = MonitorDesk(coordinator: coordinator, hasExporter: specification.vnc != nil)
         plan = PCISlotPlan(arguments)
@@ -154,7 +155,7 @@ final class DeviceModelProcess {
 
     private func start() throws {
         try watchEverything()
-        for (range, label) in QEMULegacy.ranges(vga: !arguments.graphics.isEmpty, directKernel: false) {
+        for (range, label) in QEMULegacy.ranges(vga: !arguments.graphics.isEmpty, directKernel: arguments.unchanged.contains("-kernel")) {
             coordinator.noteQEMU(range, label: label)
         }
         for function in plan.functions { coordinator.noteQEMU(.pci(function.address), label: function.name) }
@@ -212,7 +213,7 @@ final class DeviceModelProcess {
     func talk(to path: String) -> QMPClient {
         let client = QMPClient(loop: loop, path: path)
         monitor = client
-        let unplug = UnplugBridge(client) { [unowned self] in self.note(.warning, $0) }
+        let unplug = UnplugBridge(client, changed: { [unowned self] in self.askSlotsAgain($0) }, trouble: { [unowned self] in self.note(.warning, $0) })
         self.unplug = unplug
         coordinator.unplugPartner = unplug
         return client
@@ -252,25 +253,35 @@ final class DeviceModelProcess {
         confirmed = true
         desk.note(found)
         runs()
-        updateStatus("running", slots: found.map { QEMUStatus.Slot(address: "\($0.address)", what: $0.id.isEmpty ? "class \(Hex.string($0.classCode))" : $0.id) })
-        facade?.open()
-        // Before this there is no guest to take over.
-        coordinator.record()
-        keeper?.ready()
+        updateStatus("running", slots: Self.slots(found))
+        // A restored guest's QEMU was made with all of its devices: disks that were unplugged go before the guest runs.
+        coordinator.unplugQEMUAgain { [unowned self] in
+            self.facade?.open()
+            // Before this there is no guest to take over.
+            self.coordinator.record()
+            self.keeper?.ready()
+        }
     }
 
     /// QEMU serves, and its slots are known.
     func runs() {
-        desk.slotsChanged = { [unowned self] in self.askSlotsAgain() }
+        desk.slotsChanged = { [unowned self] in self.askSlotsAgain {} }
         if let monitor { desk.startInput(monitor) }
     }
 
-    /// A device was plugged in.
-    private func askSlotsAgain() {
-        monitor?.queryPCI { [unowned self] reply in
+    private static func slots(_ functions: [PCIFunctionReport]) -> [QEMUStatus.Slot] {
+        functions.map { QEMUStatus.Slot(address: "\($0.address)", what: $0.id.isEmpty ? "class \(Hex.string($0.classCode))" : $0.id) }
+    }
+
+    /// A device was plugged in or unplugged.
+    private func askSlotsAgain(_ done: @escaping () -> Void) {
+        guard let monitor else { return done() }
+        monitor.queryPCI { [unowned self] reply in
+            defer { done() }
             guard case .success(let found) = reply else { return }
             self.desk.note(found)
             for function in found where function.address.bus == 0 { self.coordinator.noteQEMU(.pci(function.address), label: function.id) }
+            if self.confirmed { self.updateStatus("running", slots: Self.slots(found)) }
         }
     }
 

@@ -25,7 +25,7 @@ enum LocalGuestProcess {
         let base = RunDirectory.base(environment: ChildProcess.currentEnvironment())
         let settings = Coordinator.Settings(
             guestName: "local-\(domain.rawValue)", hostKind: "local",
-            directory: RunDirectory.directory(domain: domain.rawValue, base: base))
+            directory: RunDirectory.directory(domain: domain.rawValue, base: base), watchdog: Files.programFolder() + "/demux-watchdog")
         let coordinator = try Coordinator(loop: loop, host: host, specification: specification, settings: settings, logger: logger)
         var status: CInt = 0
         var stopping = false

@@ -10,8 +10,8 @@ struct DemuxCommand: ParsableCommand {
             Xen is started by 'demux run'. Either is then looked at and changed with the other subcommands.
             """,
         subcommands: [
-            ListCommand.self, StatusCommand.self, LogsCommand.self, CheckCommand.self, RunCommand.self, AttachCommand.self, DetachCommand.self, ReplaceCommand.self,
-            AdoptCommand.self,
+            ListCommand.self, StatusCommand.self, TopCommand.self, TraceCommand.self, MetricsCommand.self, LogsCommand.self, CheckCommand.self,
+            RunCommand.self, AttachCommand.self, DetachCommand.self, ReplaceCommand.self, AdoptCommand.self,
             UnplugCommand.self, StopCommand.self, ScreenshotCommand.self, DisplayCommand.self, WebCommand.self, SpecCommand.self,
         ]
     )

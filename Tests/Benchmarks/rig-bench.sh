@@ -5,19 +5,11 @@
 set -euo pipefail
 [ $# = 1 ] || { echo "usage: rig-bench.sh STAGE" >&2; exit 2; }
 STAGE=$(cd "$1" && pwd)
-RIG=$(cd "$(dirname "$0")/../XenRig" && pwd)
+. "$(dirname "$0")/rig.sh"
 WORK=$(mktemp -d -t demux-bench-rig.XXXXXX)
 trap 'rm -rf "$WORK"' EXIT
-mkdir "$WORK/kit" "$WORK/kit/scenarios"
-"$RIG/guest/mk.sh" "$WORK/kit/guest" timing scroll
-"$RIG/tools/mk.sh" "$WORK/kit/tools"
-cp "$RIG/bench/timing.sh" "$RIG/bench/display.sh" "$WORK/kit/scenarios/"
-cp "$RIG/lib-demux.sh" "$RIG/lib-spec.sh" "$RIG/lib-display.sh" "$RIG/in-dom0.sh" "$WORK/kit/"
-"$RIG/run.sh" -t 1800 -o "$WORK/out" -s "$WORK/kit" -S "$STAGE" "bash /share/in-dom0.sh timing display" > "$WORK/tap" 2> "$WORK/run.log" || true
-if grep -qE '^(not ok|Bail out)' "$WORK/tap" || ! grep -q '^1\.\.' "$WORK/tap" || [ ! -s "$WORK/out/share/logs/timing.txt" ]; then
-  cat "$WORK/tap" "$WORK/run.log"; tail -n 20 "$WORK/out/console.log" || true
-  echo "rig: FAILED: see above"; exit 1
-fi
+bench_in_rig "$WORK" "$STAGE" "timing scroll" timing.sh display.sh
+[ -s "$WORK/out/share/logs/timing.txt" ] || rig_failed "$WORK"
 echo "A guest's port read on Xen, by who serves it: cycles of the guest's TSC, and the time over QEMU's in the same round: the median, and"
 echo "the ends of the middle half of the rounds."
 awk 'BEGIN { printf "%-12s %12s %8s %8s %8s\n", "", "cycles", "ratio", "from", "to" }

@@ -96,6 +96,8 @@ struct LayoutTests {
             dmx_count(page, UInt32(index), UInt64(index) + 1)
             #expect(swift.read(counter) == UInt64(index) + 1)
         }
+        dmx_count_taken(page, 127)
+        #expect((0..<VCPUID.limit).map { swift.taken($0) } == Array(repeating: 0, count: 127) + [1])
         // One that an older coordinator does not know is left alone.
         page.pointee.count = 3
         dmx_count(page, UInt32(DMX_COUNT_PORT_READS), 100)

@@ -129,6 +129,7 @@ bool server_look(struct server *server) {
         // What this vCPU posted before its request is in the ring by now, and comes first.
         drain(server);
         if (!dmx_slot_take(slot, &request)) continue;
+        dmx_count_taken(server->counters, i);
         answer(server, slot, &request);
         any = true;
     }

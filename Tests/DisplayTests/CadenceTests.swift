@@ -34,6 +34,29 @@ struct CadenceTests {
         #expect(count <= 41)
     }
 
+    @Test("At rest, a look waits for the cursor to blink, and both cost one wake-up")
+    func blinking() {
+        var cadence = Cadence()
+        cadence.stir()
+        var (_, now) = looks(&cadence, from: 0, for: 3_000_000_000, cost: 0, changed: false)
+        let period = 266 * millisecond
+        var count = 0
+        let end = now + 10_000_000_000
+        while now < end {
+            cadence.looked(at: now, changed: false, spent: 0)
+            count += 1
+            now = cadence.nextLook(after: now, blink: (now / period + 1) * period)
+        }
+        #expect(count <= 40)
+    }
+
+    @Test("A picture that changes is looked at before the cursor blinks")
+    func blinkingLater() {
+        var cadence = Cadence()
+        cadence.looked(at: 0, changed: true, spent: 0)
+        #expect(cadence.nextLook(after: 0, blink: 250 * millisecond) < 20 * millisecond)
+    }
+
     @Test("A look that costs 10 ms is made at most every 160 ms")
     func expensive() {
         var cadence = Cadence()

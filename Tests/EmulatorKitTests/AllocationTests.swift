@@ -7,9 +7,25 @@ import Testing
 
 @Suite("The way of a request")
 struct AllocationTests {
-    @Test("allocates nothing: ports, MMIO, configuration space, repetitions, the ring and INVALIDATE")
-    func none() throws {
+    @Test("allocates nothing: ports, MMIO, configuration space, repetitions, the ring and INVALIDATE; with the state committed or not", arguments: [false, true])
+    func none(isKept: Bool) throws {
         let coordinator = try FakeCoordinator()
+        if isKept { coordinator.state = (try FakeCoordinator.SharedBox(length: try KitState.wanted(deviceLength: Scratch.stateLength)), true) }
+        try count(coordinator)
+    }
+
+    @Test("allocates nothing while it is observed and traced")
+    func observed() throws {
+        let coordinator = try FakeCoordinator()
+        let memory = try FakeCoordinator.SharedBox(length: ObservationPage.length)
+        coordinator.observation = memory
+        ObservationPage(base: memory.base).setTracing(true)
+        try count(coordinator)
+        let reader = ObservationReader(try memory.memory.descriptor.duplicate())
+        #expect((reader.snapshot()?.total.count ?? 0) > 0)
+    }
+
+    private func count(_ coordinator: FakeCoordinator) throws {
         let guest = try Harness(Scratch.self, coordinator)
         let ring = try #require(coordinator.ring)
         let buffer = FakeCoordinator.ramBase + 0x800

@@ -28,6 +28,10 @@ final class FakeCoordinator: @unchecked Sendable {
     /// What else is said of it.
     var stateVersion: Int?
     var isRestored = false
+    /// The observation memory that is handed out; nil: none.
+    var observation: SharedBox?
+    /// From this on a request is slow.
+    var slowMilliseconds: Int?
     /// What hello asked for.
     private(set) var hello: Hello?
     /// Regions made, by label: memory, bitmap, doorbell and where they are.
@@ -145,8 +149,10 @@ final class FakeCoordinator: @unchecked Sendable {
             grant = StateGrant(
                 length: state.memory.memory.length, fresh: state.fresh, version: stateVersion, restored: isRestored ? true : nil)
         }
+        if let observation { descriptors.append(observation.memory.descriptor.raw) }
         let attach = Attach(
-            mode: .isolated, domain: domain, server: server, vcpus: vcpus, ring: ring != nil, name: "tested", options: options, state: grant)
+            mode: .isolated, domain: domain, server: server, vcpus: vcpus, ring: ring != nil, name: "tested", options: options, state: grant,
+            observe: observation.map { ObserveGrant(length: $0.memory.length, slow: slowMilliseconds) })
         send(Packet(.attach(attach), re: id), descriptors)
     }
 

@@ -11,7 +11,13 @@ final class Harness<E: Emulator & ~Copyable> {
     private var loop: ServingLoop<EventFDChannel, E>
     let core: UnsafeMutablePointer<Core>
 
-    init(_ type: E.Type, _ coordinator: FakeCoordinator, guest: (any DirectGuest)? = nil, beforeStart: (FakeCoordinator) -> Void = { _ in }) throws {
+    /// - Parameters:
+    ///   - beforeStart: what happens between `ready` and the start.
+    ///   - prepare: what the test does to the device before it serves.
+    init(
+        _ type: E.Type, _ coordinator: FakeCoordinator, guest: (any DirectGuest)? = nil, beforeStart: (FakeCoordinator) -> Void = { _ in },
+        prepare: (inout E) -> Void = { _ in }
+    ) throws {
         self.coordinator = coordinator
         let join = onThread { coordinator.serveSetup() }
         let launch = try Launch(socket: OwnedDescriptor(adopting: coordinator.theirs), name: E.name, direct: false, capabilities: E.capabilities, unplugClasses: E.unplugClasses,
@@ -20,7 +26,7 @@ final class Harness<E: Emulator & ~Copyable> {
         let channel = try launch.isolatedChannel()
         let core = try launch.makeCore(slots: channel.slots, ring: channel.ring, vcpus: channel.vcpuCount)
         var setup = Setup(core: core)
-        let emulator: E
+        var emulator: E
         do { emulator = try E(&setup) } catch {
             // The coordinator's thread waits for more; the closed socket ends it.
             Launch.free(core)
@@ -29,6 +35,7 @@ final class Harness<E: Emulator & ~Copyable> {
         try setup.finish()
         join()
         beforeStart(coordinator)
+        prepare(&emulator)
         self.core = core
         loop = ServingLoop(channel: channel, emulator: emulator, core: core)
         let start = try loop.awaitStart()

@@ -7,7 +7,7 @@ import Testing
 /// The built programs themselves, as a coordinator starts them.
 @Suite("A real process")
 struct StartTests {
-    private func program(_ name: String) throws -> String {
+    static func program(_ name: String) throws -> String {
         var buffer = [CChar](repeating: 0, count: 4096)
         let length = readlink("/proc/self/exe", &buffer, buffer.count - 1)
         let path = String(decoding: buffer.prefix(max(length, 0)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
@@ -29,9 +29,9 @@ struct StartTests {
         return data
     }
 
-    private func start(_ name: String, _ coordinator: FakeCoordinator) throws -> ChildProcess {
+    static func start(_ name: String, _ coordinator: FakeCoordinator) throws -> ChildProcess {
         let child = try ChildProcess(
-            program: try program(name), arguments: [], environment: ["DEMUX_SOCKET": "3"],
+            program: try Self.program(name), arguments: [], environment: ["DEMUX_SOCKET": "3"],
             inherited: [ChildProcess.Inherited(ours: coordinator.theirs, theirs: 3)])
         close(coordinator.theirs)
         coordinator.serveSetup()
@@ -41,7 +41,7 @@ struct StartTests {
     @Test("serves, sleeps, serves again, and ends with 0 when it is told to")
     func wholeLife() throws {
         let coordinator = try FakeCoordinator()
-        let child = try start("demux-scratch", coordinator)
+        let child = try Self.start("demux-scratch", coordinator)
         #expect(ask(coordinator, IORequest(kind: .portIO, direction: .read, address: 0x510, size: 4)) == 0x5452_4353)
         for round in 0..<1000 {
             _ = ask(coordinator, IORequest(kind: .portIO, direction: .write, address: 0x514, data: UInt64(round), size: 4), vcpu: round & 3)
@@ -58,7 +58,7 @@ struct StartTests {
     @Test("has no wake-ups while nothing happens")
     func idle() throws {
         let coordinator = try FakeCoordinator()
-        let child = try start("demux-example", coordinator)
+        let child = try Self.start("demux-example", coordinator)
         _ = ask(coordinator, IORequest(kind: .portIO, direction: .read, address: 0x603, size: 1))
         func switches() -> String? {
             let path = "/proc/\(child.pid)/status"
@@ -83,17 +83,17 @@ struct StartTests {
 
     @Test("started by hand it says how it is meant to be started, and exits with 2")
     func byHand() throws {
-        let child = try ChildProcess(program: try program("demux-example"), arguments: [], environment: [:])
+        let child = try ChildProcess(program: try Self.program("demux-example"), arguments: [], environment: [:])
         #expect(exit(of: child) == .status(2))
     }
 
     @Test("with a socket that is none, or a coordinator that goes away before the start, it exits with 1")
     func failures() throws {
-        let child = try ChildProcess(program: try program("demux-example"), arguments: [], environment: ["DEMUX_SOCKET": "77"])
+        let child = try ChildProcess(program: try Self.program("demux-example"), arguments: [], environment: ["DEMUX_SOCKET": "77"])
         #expect(exit(of: child) == .status(1))
         let coordinator = try FakeCoordinator()
         let second = try ChildProcess(
-            program: try program("demux-example"), arguments: [], environment: ["DEMUX_SOCKET": "3"],
+            program: try Self.program("demux-example"), arguments: [], environment: ["DEMUX_SOCKET": "3"],
             inherited: [ChildProcess.Inherited(ours: coordinator.theirs, theirs: 3)])
         close(coordinator.theirs)
         coordinator.close()

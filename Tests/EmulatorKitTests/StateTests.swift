@@ -22,7 +22,7 @@ struct StateTests {
     func hello() throws {
         let guest = try Harness(Screen.self, coordinator())
         #expect(guest.coordinator.hello?.state == length)
-        #expect(guest.coordinator.hello?.capabilities == ["data-pointer", "surface", "input"])
+        #expect(guest.coordinator.hello?.capabilities == ["data-pointer", "release", "observe", "adopted", "surface", "input"])
         let state = guest.emulator.state
         #expect(state.isFresh && state.isKept && state.length == 64)
         #expect((0..<64).allSatisfy { state.bytes.load(fromByteOffset: $0, as: UInt8.self) == 0 })

@@ -5,6 +5,10 @@ import Testing
 /// 1 MiB of guest memory from address 0 on; nothing anywhere else.
 final class TestMemory: ControllerMemory {
     var bytes = [UInt8](repeating: 0, count: 1 << 20)
+    /// What is done when the state is to be kept as it is.
+    var onCommit: () -> Void = {}
+
+    func commitState() { onCommit() }
 
     private func place(_ address: UInt64, _ count: Int) -> Int? {
         guard address <= UInt64(bytes.count), count <= bytes.count - Int(address) else { return nil }
@@ -43,6 +47,7 @@ final class TestDisk: ControllerDisk {
     var waiting: [DiskJob] = []
     var outcome = DiskOutcome.done
     private(set) var kinds: [DiskJob.Kind] = []
+    var begun: Int { kinds.count }
 
     init(blocks: Int) {
         content = [UInt8](repeating: 0, count: blocks * 512)

@@ -142,6 +142,30 @@ struct LifeTests {
         #expect(guest.transfer(2, block: 0, count: 1) == [0, 0])
     }
 
+    @Test("what the guest has seen completed is not carried out again, though the process died before its event was over", arguments: 1...3)
+    func seen(commands: Int) {
+        let guest = Guest()
+        guest.start()
+        guest.disksAtOnce = false
+        var identifiers: [UInt16] = []
+        for block in 0..<commands {
+            identifiers.append(guest.put(1, 1, namespace: 1, prp1: UInt64(Guest.data + block * 4096), [UInt32(block), 0, 0]))
+        }
+        guest.ring(1)
+        // What a successor finds: the state of the last time that it was to be kept.
+        var kept = [UInt8](guest.state)
+        guest.memory.onCommit = { [unowned guest] in kept = [UInt8](guest.state) }
+        for _ in 0..<commands { guest.finishOne() }
+        let begun = guest.disk.begun
+        guest.memory.onCommit = {}
+        guest.state.copyBytes(from: kept)
+        guest.disksAtOnce = true
+        guest.replaceController()
+        #expect(guest.take(1).map(\.identifier) == identifiers)
+        #expect(guest.disk.begun == begun)
+        #expect(guest.transfer(2, block: 0, count: 1) == [0, 0])
+    }
+
     @Test("a reset or a queue's deletion that a process did not finish is finished by its successor")
     func unfinished() {
         let guest = Guest()

@@ -35,19 +35,19 @@ final class RunningCommand {
 
 @Suite("The built programs together: demux, demux-dm and emulators")
 struct CommandTests {
-    private let folder: TemporaryFolder
-    private var base: String { folder.path }
-    private var socket: String { base + "/run/9/control.sock" }
+    let folder: TemporaryFolder
+    var base: String { folder.path }
+    var socket: String { base + "/run/9/control.sock" }
 
     init() throws { folder = try TemporaryFolder() }
 
     /// Runs a command to its end.
-    private func demux(_ arguments: String...) throws -> (status: ChildProcess.Exit, text: String) {
+    func demux(_ arguments: String...) throws -> (status: ChildProcess.Exit, text: String) {
         let command = try RunningCommand(Built.program("demux"), arguments, base: base)
         return (try command.end(), command.text)
     }
 
-    private func specification(_ more: String = "", program: String = "idle") throws -> String {
+    func specification(_ more: String = "", program: String = "idle") throws -> String {
         try folder.write(
             """
             demux: 1
@@ -61,15 +61,15 @@ struct CommandTests {
     }
 
     /// A guest as domain 9 for the time of a test.
-    private func withGuest(program: String = "idle", _ body: (RunningCommand) throws -> Void) throws {
+    func withGuest(program: String = "idle", _ body: (RunningCommand) throws -> Void) throws {
         try withGuest(file: specification(program: program), body)
     }
 
-    private func withGuest(_ specification: String, _ body: (RunningCommand) throws -> Void) throws {
+    func withGuest(_ specification: String, _ body: (RunningCommand) throws -> Void) throws {
         try withGuest(file: folder.write(specification, to: "guest.yaml"), body)
     }
 
-    private func withGuest(file: String, _ body: (RunningCommand) throws -> Void) throws {
+    func withGuest(file: String, _ body: (RunningCommand) throws -> Void) throws {
         let run = try RunningCommand(Built.program("demux"), ["run", file, "--domid", "9"], base: base)
         try eventually("the guest runs: \(run.text)") {
             try #require(run.process.poll() == nil, "it ended: \(run.text)")
@@ -80,10 +80,11 @@ struct CommandTests {
         if run.process.poll() == nil { run.process.signal(SIGTERM) }
         #expect(try run.end() == .status(0), "\(run.text)")
         #expect(pids.allSatisfy { kill($0, 0) != 0 }, "emulators are left")
-        #expect(TemporaryFolder.names(in: base + "/run") == [], "files are left")
+        // The watchdog, too: it ends when nobody is watched any more, and the coordinator does not wait for it.
+        try eventually("no files are left") { TemporaryFolder.names(in: base + "/run") == [] }
     }
 
-    private func status() throws -> GuestStatus {
+    func status() throws -> GuestStatus {
         guard case .status(let status) = try ControlConnection(socket).ask(.status) else { throw ControlConnection.Closed() }
         return status
     }

@@ -147,9 +147,16 @@ struct StartFailureTests {
 struct ServingFailureTests {
     private let place = Place.fixed[0]
 
+    /// A scratch device that nobody starts again: it has state, so that by itself a successor would go on with it.
+    private static var mortal: EmulatorSpecification {
+        var specification = Built.scratch()
+        specification.restart = .never
+        return specification
+    }
+
     @Test("an emulator killed under load leaves no vCPU waiting, and its place reads all-ones", arguments: [false, true])
     func killed(throughRelay: Bool) throws {
-        try withGuest([Built.scratch(), Built.cScratch()], vcpus: 3, plain: throughRelay) { (guest: Guest) throws in
+        try withGuest([Self.mortal, Built.cScratch()], vcpus: 3, plain: throughRelay) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let stop = Flag()
             let runs = try guest.hammer(vcpus: 0..<3, place, until: stop)
@@ -175,7 +182,7 @@ struct ServingFailureTests {
 
     @Test("a dead emulator can be attached again under its name")
     func attachedAgain() throws {
-        try withGuest([Built.scratch()]) { (guest: Guest) throws in
+        try withGuest([Self.mortal]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             try guest.crash("scratch")
             try eventually("its end is seen") { try guest.emulator("scratch").state.hasPrefix("ended") }

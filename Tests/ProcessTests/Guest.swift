@@ -111,7 +111,8 @@ final class Guest: @unchecked Sendable {
     /// - Parameter wrapped: the host as the coordinator sees it.
     init(
         _ emulators: [EmulatorSpecification], vcpus: Int = 1, plain: Bool = false, display: EmulatorSpecification? = nil, vnc: VNCSpecification? = nil,
-        unplug: UnplugSpecification = UnplugSpecification(), wrapped: ((LocalHost) -> any Host)? = nil, before: (Coordinator) -> Void = { _ in }
+        unplug: UnplugSpecification = UnplugSpecification(), wrapped: ((LocalHost) -> any Host)? = nil, watchdog: Bool = false,
+        before: (Coordinator) -> Void = { _ in }
     ) throws {
         folder = try TemporaryFolder()
         loop = try EventLoop()
@@ -127,7 +128,9 @@ final class Guest: @unchecked Sendable {
         coordinator = try Coordinator(
             loop: loop, host: seen,
             specification: GuestSpecification(source: "test", emulators: emulators, display: display, vnc: vnc, unplug: unplug),
-            settings: .init(guestName: "test", hostKind: "local", directory: folder.path + "/7"), logger: logger)
+            settings: .init(
+                guestName: "test", hostKind: "local", directory: folder.path + "/7", watchdog: watchdog ? Built.program("demux-watchdog") : nil),
+            logger: logger)
         before(coordinator)
         try coordinator.reserveServers()
         try coordinator.openControl()
@@ -217,9 +220,10 @@ final class Guest: @unchecked Sendable {
 /// Runs a guest for the time of a test and ends it in order, whatever the test does.
 func withGuest(
     _ emulators: [EmulatorSpecification], vcpus: Int = 1, plain: Bool = false, display: EmulatorSpecification? = nil, vnc: VNCSpecification? = nil,
-        unplug: UnplugSpecification = UnplugSpecification(), wrapped: ((LocalHost) -> any Host)? = nil, before: (Coordinator) -> Void = { _ in }, sourceLocation: SourceLocation = #_sourceLocation, _ body: (Guest) throws -> Void
+        unplug: UnplugSpecification = UnplugSpecification(), wrapped: ((LocalHost) -> any Host)? = nil, watchdog: Bool = false,
+    before: (Coordinator) -> Void = { _ in }, sourceLocation: SourceLocation = #_sourceLocation, _ body: (Guest) throws -> Void
 ) throws {
-    let guest = try Guest(emulators, vcpus: vcpus, plain: plain, display: display, vnc: vnc, unplug: unplug, wrapped: wrapped, before: before)
+    let guest = try Guest(emulators, vcpus: vcpus, plain: plain, display: display, vnc: vnc, unplug: unplug, wrapped: wrapped, watchdog: watchdog, before: before)
     do {
         try body(guest)
     } catch {

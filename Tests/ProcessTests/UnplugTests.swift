@@ -1,3 +1,4 @@
+import CLinux
 import ControlProtocol
 import EmulatorProtocol
 import Glibc
@@ -11,10 +12,10 @@ import Testing
 
 extension Built {
     /// Something to unplug (Tests/TestEmulator/Plug.swift).
-    static func plug(_ name: String, _ classes: String..., ports: Int = 0x640, manner: String = "obey") -> EmulatorSpecification {
+    static func plug(_ name: String, _ classes: String..., ports: Int = 0x640, manner: String = "obey", restart: RestartPolicy? = nil) -> EmulatorSpecification {
         EmulatorSpecification(
             name: name, program: program("demux-test-emulator"), arguments: ["plug"] + classes,
-            options: ["ports": "\(ports)", "unplug": manner], readyWithinMilliseconds: 60_000)
+            options: ["ports": "\(ports)", "unplug": manner], readyWithinMilliseconds: 60_000, restart: restart)
     }
 }
 
@@ -112,21 +113,78 @@ struct UnplugTests {
 
     @Test("A refusal, a death or silence: under 'complete' the write completes, and it is shown", arguments: ["refuse", "die", "silent"])
     func complete(manner: String) throws {
-        try withGuest([Built.plug("a", "ide-disk", manner: manner), Built.plug("b", "ide-disk", ports: 0x650)], unplug: Self.quick) { (guest: Guest) throws in
+        let emulators = [Built.plug("a", "ide-disk", manner: manner, restart: .never), Built.plug("b", "ide-disk", ports: 0x650)]
+        try withGuest(emulators, unplug: Self.quick) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             #expect(try guest.unplug(1).get("the write") == nil)
             #expect(try guest.vcpu().read(port: 0x650, size: 1) == 0xff, "who obeys is gone")
             let unplug = try guest.unplug
             #expect(unplug.failures == 1 && unplug.isHeld == false && unplug.entries.last?.devices == ["b"])
-            if manner == "die" {
-                try eventually("its successor serves") { try guest.emulator("a").restarts == 1 && guest.emulator("a").state == "serving" }
-                #expect(try guest.vcpu().read(port: 0x640, size: 1) == 0xff, "and does not bring back what was unplugged")
-                #expect(try guest.emulator("a").claims.isEmpty)
-                #expect(try guest.unplug.entries.allSatisfy { $0.trouble == nil })
-            } else {
-                let trouble = try #require(unplug.entries.first?.trouble)
-                #expect(trouble == (manner == "refuse" ? "its cache cannot be written out" : "no answer within 300 ms"))
+            let trouble = try #require(unplug.entries.first?.trouble)
+            switch manner {
+            case "refuse": #expect(trouble == "its cache cannot be written out")
+            case "die": #expect(trouble.contains("killed by signal 9"))
+            default: #expect(trouble == "no answer within 300 ms")
             }
+        }
+    }
+
+    @Test("One that dies during the unplug is no failure when its successor serves in time: it starts without the devices, and the write completes then")
+    func successor() throws {
+        try withGuest([Built.plug("a", "nic", manner: "die")], unplug: UnplugSpecification(deadlineMilliseconds: 60_000, onFailure: .crashGuest)) {
+            (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            #expect(try guest.unplug(2).get("the write") == nil)
+            #expect(try guest.vcpu().read(port: 0x640, size: 1) == 0xff && guest.emulator("a").claims.isEmpty)
+            let unplug = try guest.unplug
+            #expect(unplug.failures == 0 && unplug.entries.map(\.devices) == [["a"]] && unplug.entries.allSatisfy { $0.trouble == nil })
+            try eventually("it serves") { try guest.emulator("a").restarts == 1 && guest.emulator("a").state == "serving" }
+        }
+    }
+
+    @Test("An emulator that the specification unplugs as something else goes with that, whatever it is itself, and without it stays")
+    func unplugAs() throws {
+        var disk = Built.plug("disk", "nvme")
+        disk.unplugAs = [.ideDisk]
+        var never = Built.plug("never", "nic", ports: 0x650)
+        never.unplugAs = []
+        try withGuest([disk, never]) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            let vcpu = try guest.vcpu()
+            try vcpu.write(port: 0x10, size: 2, value: 8)
+            #expect(try vcpu.read(port: 0x640, size: 1) == 0x50)
+            try vcpu.write(port: 0x10, size: 2, value: 3)
+            #expect(try vcpu.read(port: 0x640, size: 1) == 0xff && vcpu.read(port: 0x650, size: 1) == 0x50)
+            #expect(try guest.unplug.entries.map(\.who) == ["emulator 'disk'"])
+            var nothing = Built.scratch("nothing", ["ports": "0x690", "pci": "no", "mmio": "0xfed90000"])
+            nothing.unplugAs = [.nic]
+            guard case .failed(let reason) = try guest.attach(nothing) else { return #expect(Bool(false), "it has nothing to unplug") }
+            #expect(reason.contains("take 'unplug-as' out of the specification"), "\(reason)")
+        }
+    }
+
+    @Test("A guest is not saved while something is being unplugged, and not at all while its write is held")
+    func savingWaits() throws {
+        let hold = UnplugSpecification(deadlineMilliseconds: 60_000, onFailure: .hold)
+        try withGuest([Built.plug("a", "nic", manner: "wait"), Built.plug("b", "ide-disk", ports: 0x650, manner: "refuse-once")], vcpus: 2, unplug: hold) {
+            (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            let write = try guest.unplug(2)
+            try eventually("a is asked") { try guest.vcpu(1).read(port: 0x641, size: 1) == 1 }
+            let saved = Promise<[String]?>()
+            try guest.onLoop { $0.pauseEmulators { saved.fulfil($0) } }
+            try guest.vcpu(1).write(port: 0x643, size: 1, value: 0)
+            #expect(try write.get("the write") == nil)
+            #expect(try saved.get("the pause") == nil)
+            try guest.onLoop { $0.resumeEmulators { _ in } }
+
+            let held = try guest.unplug(1)
+            try eventually("it is held") { try guest.unplug.isHeld }
+            let refused = Promise<[String]?>()
+            try guest.onLoop { $0.pauseEmulators { refused.fulfil($0) } }
+            #expect(try #require(try refused.get("the pause")).first?.contains("the guest's unplug write is held") == true)
+            guard case .done = try guest.ask(.unplug(classes: ["ide-disk"], dryRun: false)) else { return #expect(Bool(false), "it was refused") }
+            #expect(try held.get("the write") == nil)
         }
     }
 
@@ -134,7 +192,7 @@ struct UnplugTests {
     func crash(manner: String) throws {
         var unplug = Self.quick
         unplug.onFailure = .crashGuest
-        try withGuest([Built.plug("a", "nic", manner: manner)], unplug: unplug) { (guest: Guest) throws in
+        try withGuest([Built.plug("a", "nic", manner: manner, restart: .never)], unplug: unplug) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let outcome = try #require(try guest.unplug(2).get("the write"))
             #expect(outcome.contains("not everything could be unplugged: emulator 'a'"), "\(outcome)")
@@ -142,7 +200,7 @@ struct UnplugTests {
         }
     }
 
-    @Test("Under 'hold' the write waits until a person asks again, or a successor starts without the devices", arguments: ["refuse-once", "die"])
+    @Test("Under 'hold' the write waits until a person asks again, a successor starts without the devices, or who is silent is taken away", arguments: ["refuse-once", "die", "silent"])
     func hold(manner: String) throws {
         var unplug = Self.quick
         unplug.onFailure = .hold
@@ -157,6 +215,8 @@ struct UnplugTests {
             #expect(try guest.unplug.waitingFor == ["emulator 'a'"])
             if manner == "die" {
                 #expect(try guest.attach(emulator) == .done("emulator 'a' serves"))
+            } else if manner == "silent" {
+                guard case .done = try guest.ask(.detach(name: "a")) else { return #expect(Bool(false), "it was not detached") }
             } else {
                 guard case .done = try guest.ask(.unplug(classes: ["nic"], dryRun: false)) else { return #expect(Bool(false), "it was refused") }
             }
@@ -182,6 +242,47 @@ struct UnplugTests {
                 return #expect(Bool(false), "it would bring back a NIC")
             }
             #expect(reason.contains("which the guest has unplugged"), "\(reason)")
+        }
+    }
+
+    @Test("The NVMe disk goes by its own bit only, lets go of its image, and its successor does not bring it back")
+    func nvme() throws {
+        let image = "/tmp/demux-unplug-\(getpid()).img"
+        let file = open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        try #require(file >= 0 && ftruncate(file, 1 << 20) == 0)
+        defer {
+            close(file)
+            unlink(image)
+        }
+        func isLocked() -> Bool {
+            let other = open(image, O_RDWR | O_CLOEXEC)
+            defer { close(other) }
+            return demux_lock_file(other, 1) != 0
+        }
+        let disk = EmulatorSpecification(
+            name: "disk", program: Built.program("demux-nvme"), options: ["image": image, "serial": "S1"], readyWithinMilliseconds: 60_000)
+        try withGuest([disk]) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            let vcpu = try guest.vcpu()
+            let function = try guest.function(of: "disk")
+            #expect(isLocked())
+            try vcpu.configWrite(function, register: 0x10, size: 4, value: 0xf000_0000)
+            try vcpu.configWrite(function, register: 4, size: 2, value: 6)
+            #expect(try vcpu.readMemory(GuestAddress(0xf000_0008), size: 4) == 0x1_0300)
+            // A register is written: what is under way is waited for from now on.
+            try vcpu.writeMemory(GuestAddress(0xf000_0014), size: 4, value: 0)
+            try vcpu.write(port: 0x10, size: 2, value: 3)
+            #expect(try vcpu.configRead(function, register: 0, size: 4) == 0x4e56_1234, "Linux's mask does not name it")
+            try vcpu.write(port: 0x10, size: 2, value: 8)
+            #expect(try vcpu.configRead(function, register: 0, size: 4) == 0xffff_ffff && vcpu.readMemory(GuestAddress(0xf000_0008), size: 4) == 0xffff_ffff)
+            #expect(try guest.unplug.entries.map(\.devices) == [["NVMe disk S1"]] && guest.emulator("disk").claims.isEmpty)
+            #expect(!isLocked())
+            try guest.crash("disk")
+            try eventually("its successor serves") { try guest.emulator("disk").restarts == 1 && guest.emulator("disk").state == "serving" }
+            #expect(try vcpu.configRead(function, register: 0, size: 4) == 0xffff_ffff && guest.emulator("disk").claims.isEmpty)
+            #expect(!isLocked())
+            try vcpu.write(port: 0x10, size: 2, value: 8)
+            #expect(try guest.unplug.failures == 0)
         }
     }
 

@@ -170,6 +170,8 @@ struct ReaderErrorTests {
         .exporter("clients: 0", 29, "'clients' cannot be '0'; a number from 1 to 64"),
         .exporter("restart: always", 29, "'restart' cannot be 'always'; one of 'on-failure' and 'never'"),
         .field("mode: exporter", 32, "'mode' cannot be 'exporter'; 'direct' or 'isolated'"),
+        .field("when-hung: kill", 37, "'when-hung' cannot be 'kill'; one of 'restart' and 'report'"),
+        .field("hung-after: 10ms", 38, "'hung-after' cannot be '10ms'; a time from 1s to 3600s"),
         .field("restart: 1", 35, "'restart' cannot be '1'"),
     ]
 

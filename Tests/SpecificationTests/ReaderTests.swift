@@ -1,3 +1,4 @@
+import EmulatorProtocol
 import Glibc
 import Host
 import Specification
@@ -40,6 +41,25 @@ struct ReaderTests {
             let found = issues("demux: 1\nunplug: {\(text)}\n")
             #expect(found.count == 1 && found[0].problem.contains(problem), "\(text): \(found.map(\.problem))")
         }
+    }
+
+    @Test("what an emulator is unplugged as is read, nothing at all included, and nonsense in it is refused")
+    func unplugAs() throws {
+        func list(_ text: String) throws -> [UnplugClass]? {
+            try read("demux: 1\nemulators:\n  - {name: disk, program: /bin/true\(text)}\n").emulators.first?.unplugAs
+        }
+        #expect(try list("") == nil)
+        #expect(try list(", unplug-as: [nvme, ide-disk]") == [.nvme, .ideDisk])
+        #expect(try list(", unplug-as: []") == [])
+        let found = issues("demux: 1\nemulators:\n  - {name: disk, program: /bin/true, unplug-as: [floppy]}\n")
+        #expect(found.count == 1 && found[0].problem.contains("'unplug-as' cannot have 'floppy'"), "\(found.map(\.problem))")
+    }
+
+    @Test("what happens when an emulator hangs is read, of the display too")
+    func hung() throws {
+        let guest = try read("demux: 1\ndisplay: {program: sh, hung-after: 8s}\nemulators: [{name: a, program: sh, when-hung: report, hung-after: 1500ms}, {name: b, program: sh}]\n")
+        #expect(guest.allEmulators.map(\.hungAfterMilliseconds) == [8000, 1500, 5000])
+        #expect(guest.allEmulators.map(\.whenHung) == [nil, .report, nil])
     }
 
     @Test("every field arrives, and options arrive exactly as written")

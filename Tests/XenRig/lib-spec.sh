@@ -22,7 +22,7 @@ with_demux() { echo "device_model_override=\"$DM\""; echo "device_model_args_hvm
 # what a guest's end must leave: no process, server folder, socket or xenstore key of ours.
 nothing_of_demux() {
   local left=0
-  ! pgrep -af 'demux-(dm|keeper|scratch|debug|c-scratch|display|vnc|nvme)' || left=1
+  ! pgrep -af 'demux-(dm|keeper|scratch|debug|c-scratch|display|vnc|nvme|watchdog)' || left=1
   ! ls -A /run/demux 2>/dev/null | grep . || left=1
   ! ls /run/xen /var/run/xen 2>/dev/null | grep -E 'qmp-libxl-[0-9]+$' || left=1
   ! xenstore-ls -f 2>/dev/null | grep -i demux || left=1

@@ -11,7 +11,7 @@
 # With SCENARIOs (names in scenarios/ or, for benchmarks, in bench/, without .sh) only those run, and only what their
 # `# needs:` lines name is needed.
 HERE=$(cd "$(dirname "$0")" && pwd)
-PROGRAMS="demux demux-dm demux-scratch demux-debug demux-c-scratch demux-conformance demux-display demux-vnc demux-nvme"
+PROGRAMS="demux demux-dm demux-scratch demux-debug demux-c-scratch demux-conformance demux-display demux-vnc demux-nvme demux-watchdog demux-test-emulator"
 bail() { echo "Bail out! $*"; exit 1; }
 for tool in qemu-system-x86_64 gcc objcopy flock; do
   command -v $tool >/dev/null || bail "$tool is missing: see what Tests/XenRig/README.md needs"

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "demux_observe.h"
+
 enum { DEMUX_PAGE_SIZE = 4096, DEMUX_SLOTS_PER_PAGE = 128, DEMUX_RING_ENTRIES = 511 };
 
 enum { DEMUX_STATE_NONE = 0, DEMUX_STATE_READY = 1, DEMUX_STATE_INPROCESS = 2, DEMUX_STATE_RESPONSE_READY = 3 };
@@ -84,6 +86,11 @@ static inline void demux_ring_publish(demux_ring *ring, uint32_t entries) {
 static inline void demux_counter_add(uint64_t *counter, uint64_t amount) {
     __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + amount, __ATOMIC_RELAXED);
 }
+// The number of requests taken from a slot: one more.
+static inline void demux_sequence_advance(uint32_t *sequence) {
+    __atomic_store_n(sequence, __atomic_load_n(sequence, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}
+static inline uint32_t demux_sequence_read(const uint32_t *sequence) { return __atomic_load_n(sequence, __ATOMIC_RELAXED); }
 static inline uint64_t demux_counter_read(const uint64_t *counter) { return __atomic_load_n(counter, __ATOMIC_RELAXED); }
 
 // A word of memory that outlives its writer: whoever reads it later sees all that was written before.

@@ -48,6 +48,10 @@ static inline int demux_lock_file(int fd, int exclusive) {
     struct flock lock = { .l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
     return fcntl(fd, 37 /* F_OFD_SETLK */, &lock);
 }
+static inline int demux_unlock_file(int fd) {
+    struct flock lock = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+    return fcntl(fd, 37 /* F_OFD_SETLK */, &lock);
+}
 // Gives storage back, so that the bytes read as zero; the file keeps its length.
 static inline int demux_punch_hole(int fd, int64_t offset, int64_t length) {
     return (int)syscall(SYS_fallocate, fd, 0x01 | 0x02 /* KEEP_SIZE | PUNCH_HOLE */, offset, length);

@@ -13,6 +13,7 @@ struct Bench {
     private static let aim = 1.10
     private static let spinMicroseconds = 100
     private static let countedTrips = 5000
+    private static let pairs = ChildProcess.currentEnvironment()["DEMUX_BENCH_PAIRS"].flatMap { Int($0) }.map { min(max($0, 1), 10_000) } ?? 21
     /// Read before anything is put anywhere.
     private static let choices = Placement.choices()
 
@@ -21,19 +22,25 @@ struct Bench {
         if arguments.dropFirst() == ["--control"] { return Control.misbehave() }
         signal(SIGPIPE, SIG_IGN)
         if arguments.count == 4, arguments[1] == "--screen" { return screen(bin: arguments[2], firmware: arguments[3]) }
+        if arguments.count == 4, arguments[1] == "--density", let guests = Int(arguments[3]), (1...1000).contains(guests) {
+            return density(bin: arguments[2], guests: guests)
+        }
         guard arguments.count == 4 else {
-            StandardError.line("usage: demux-bench BIN COUNTER WORKDIR, or demux-bench --screen BIN FIRMWARE")
+            StandardError.line("usage: demux-bench BIN COUNTER WORKDIR, or demux-bench --screen BIN FIRMWARE, or demux-bench --density BIN GUESTS (1 to 1000)")
             exit(2)
         }
         _ = choices
         do {
             let ratios = try compare(bin: arguments[1])
+            let journal = try compareJournal(bin: arguments[1])
             let counts = try count(bin: arguments[1], counter: arguments[2], folder: arguments[3])
+            let seeing = try Seeing.compare(bin: arguments[1], pairs: pairs, choices: choices, spinMicroseconds: spinMicroseconds)
             let worst = ratios.map(\.median).max() ?? .nan
             print(
                 "localhost: Swift over C \(Table.text(ratios.map(\.median).median)) in the median, \(Table.text(worst)) at most "
                     + "(aim \(Table.text(aim)): \(worst <= aim ? "met" : "missed")); "
-                    + "per request \(counts.allocations) allocations, \(counts.retains + counts.releases) reference counts, \(counts.locks) locks")
+                    + "journal on over off \(Table.text(journal.map(\.median).median)); "
+                    + "per request \(counts.allocations) allocations, \(counts.retains + counts.releases) reference counts, \(counts.locks) locks; \(seeing)")
             guard counts == Counts(allocations: 0, retains: 0, releases: 0, locks: 0) else {
                 throw BenchError("a request must cost no allocation, no reference count and no lock")
             }
@@ -52,10 +59,19 @@ struct Bench {
         }
     }
 
+    private static func density(bin: String, guests: Int) {
+        do {
+            var bench = try DensityBench(bin: bin, guests: guests)
+            try bench.run()
+        } catch {
+            StandardError.line("demux-bench --density: \(error)")
+            exit(1)
+        }
+    }
+
     // MARK: time
 
     private static func compare(bin: String) throws -> [Ratio] {
-        let pairs = ChildProcess.currentEnvironment()["DEMUX_BENCH_PAIRS"].flatMap { Int($0) }.map { min(max($0, 1), 10_000) } ?? 21
         print("Round trips of a guest to a server in another process, on LocalHost: demux-scratch (Swift, started by its coordinator) and")
         print("a bare C loop, on pages and eventfds of the same kind; \(pairs) batches of each, in turn. Latencies in microseconds. The ratio is that")
         print("of a batch's median trip to the one of the batch beside it, Swift over C: the median pair, and the ends of the middle half of the")
@@ -74,26 +90,53 @@ struct Bench {
             defer { c.end() }
             try placement.apply(servers: [swift.pid, c.pid])
             for guest in [swift.guest, c.guest] { guest.spinNanoseconds = UInt64(spin) * 1000 }
-            for workload in Workload.chosen {
-                var ours = Series()
-                var theirs = Series()
-                for _ in 0..<pairs {
-                    try ours.run(workload, on: swift.guest)
-                    try theirs.run(workload, on: c.guest)
-                }
-                let ratio = Ratio(ours.medians, over: theirs.medians)
-                ratios.append(ratio)
-                var cells = [workload.name, spin == 0 ? "off" : "\(spin)"]
-                for series in [ours, theirs] {
-                    cells.append("\(Int(series.tripsPerSecond))")
-                    cells += [50, 99, 99.9].map { Table.text(series.microseconds(at: $0), digits: 1) }
-                }
-                cells += [ratio.median, ratio.low, ratio.high].map { Table.text($0) }
-                table.add(cells)
-            }
+            ratios += try run(swift.guest, c.guest, spin: spin, into: &table)
         }
         table.print()
         return ratios
+    }
+
+    /// The same emulator with its state committed with each request, and without any that is kept.
+    private static func compareJournal(bin: String) throws -> [Ratio] {
+        print("")
+        print("The journal: demux-scratch, whose 4096 bytes of state are committed with each request, and the same that keeps none (DEMUX_KEEP_STATE=no);")
+        print("\(pairs) batches of each, in turn. The ratio is on over off.")
+        var table = Table(["", "spin", "on/s", "p50", "p99", "p99.9", "off/s", "p50", "p99", "p99.9", "ratio", "from", "to"])
+        var ratios: [Ratio] = []
+        for spin in [0, spinMicroseconds] {
+            guard let placement = spin == 0 ? choices.together : choices.apart else { continue }
+            let environment = ["DEMUX_SPIN_MICROSECONDS": "\(spin)"]
+            let on = try SwiftContestant(program: bin + "/demux-scratch", environment: environment)
+            defer { on.end() }
+            let off = try SwiftContestant(program: bin + "/demux-scratch", environment: environment.merging(["DEMUX_KEEP_STATE": "no"]) { $1 })
+            defer { off.end() }
+            try placement.apply(servers: [on.pid, off.pid])
+            for guest in [on.guest, off.guest] { guest.spinNanoseconds = UInt64(spin) * 1000 }
+            ratios += try run(on.guest, off.guest, spin: spin, into: &table)
+        }
+        table.print()
+        return ratios
+    }
+
+    /// Runs each workload on both, in turn, and adds a row for each.
+    private static func run(_ first: GuestEnd, _ second: GuestEnd, spin: Int, into table: inout Table) throws -> [Ratio] {
+        try Workload.chosen.map { workload in
+            var ours = Series()
+            var theirs = Series()
+            for _ in 0..<pairs {
+                try ours.run(workload, on: first)
+                try theirs.run(workload, on: second)
+            }
+            let ratio = Ratio(ours.medians, over: theirs.medians)
+            var cells = [workload.name, spin == 0 ? "off" : "\(spin)"]
+            for series in [ours, theirs] {
+                cells.append("\(Int(series.tripsPerSecond))")
+                cells += [50, 99, 99.9].map { Table.text(series.microseconds(at: $0), digits: 1) }
+            }
+            cells += [ratio.median, ratio.low, ratio.high].map { Table.text($0) }
+            table.add(cells)
+            return ratio
+        }
     }
 
     // MARK: what a request costs

@@ -47,15 +47,17 @@ final class SwiftContestant: Contestant {
     /// - Parameters:
     ///   - program: demux-scratch's path.
     ///   - environment: what its process gets beside this one's.
-    init(program: String, environment: [String: String]) throws {
+    ///   - observes: whether it counts latencies, as it does outside benchmarks.
+    init(program: String, environment: [String: String], observes: Bool = true) throws {
         loop = try EventLoop()
         host = try LocalHost.forBenchmark()
         var logger = Logger(label: "bench")
         logger.logLevel = .critical
         let emulator = EmulatorSpecification(name: "scratch", program: program, options: ["pci": "no"], readyWithinMilliseconds: 60_000)
+        var settings = Coordinator.Settings(guestName: "bench", hostKind: "local", directory: "")
+        settings.observes = observes
         coordinator = try Coordinator(
-            loop: loop, host: host, specification: GuestSpecification(source: "bench", emulators: [emulator]),
-            settings: Coordinator.Settings(guestName: "bench", hostKind: "local", directory: ""), logger: logger)
+            loop: loop, host: host, specification: GuestSpecification(source: "bench", emulators: [emulator]), settings: settings, logger: logger)
         for (key, value) in environment { setenv(key, value, 1) }
         defer { for key in environment.keys { unsetenv(key) } }
         try coordinator.reserveServers()
@@ -72,6 +74,9 @@ final class SwiftContestant: Contestant {
         pid = status.pid
         guest = try GuestEnd(host.attachmentDescriptors(of: server))
     }
+
+    /// Has it trace every request.
+    func trace() { coordinator.setTracing(true) }
 
     func end() {
         coordinator.shutDown { [loop] in loop.stop() }

@@ -24,4 +24,6 @@ struct Placement {
             guard demux_bench_pin(pid, processor) == 0 else { throw BenchError("process \(pid) could not be put on processor \(processor)") }
         }
     }
+    /// Lets this thread run anywhere again; what it starts inherits that.
+    static func forget() { _ = demux_bench_unpin() }
 }

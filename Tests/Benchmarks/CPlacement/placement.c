@@ -16,3 +16,11 @@ int demux_bench_pin(pid_t pid, int processor) {
     CPU_SET((unsigned)processor, &set);
     return sched_setaffinity(pid, sizeof set, &set);
 }
+
+int demux_bench_unpin(void) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (int processor = 0; processor < CPU_SETSIZE; processor++) CPU_SET((unsigned)processor, &set);
+    // The kernel takes those out that this process may not use.
+    return sched_setaffinity(0, sizeof set, &set);
+}

@@ -10,4 +10,7 @@ int demux_bench_processor(int place);
 // Has a process (0: this thread) run on one processor only; -1 on failure.
 int demux_bench_pin(pid_t pid, int processor);
 
+// Has this thread run anywhere again, and with it what it starts from now on; -1 on failure.
+int demux_bench_unpin(void);
+
 #endif

@@ -85,6 +85,7 @@ struct KeptEmulator: Codable, Equatable, Sendable {
     var lines: [Line]
     var populated: [Run]
     var hasBounce: Bool
+    var hasObservation: Bool
     /// Whether its pointer takes absolute places.
     var isAbsolute: Bool
     /// Its number as a reader of the scan-out.
@@ -159,6 +160,7 @@ enum KeptPart {
     static let process = "pidfd"
     static let socket = "socket"
     static let bounce = "bounce"
+    static let observation = "observe"
     static let counters = "counters"
     static let state = "state"
     /// Page, kick and done.

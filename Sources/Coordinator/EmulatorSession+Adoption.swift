@@ -26,7 +26,7 @@ extension EmulatorSession {
             unplugClasses: unplugClasses.ordered,
             lines: everAsserted.map { KeptEmulator.Line(device: $0.device, pin: $0.pin, isa: $0.isa) }
                 .sorted { ($0.device, $0.pin, $0.isa ?? 0) < ($1.device, $1.pin, $1.isa ?? 0) },
-            populated: populated.runs.map { KeptEmulator.Run(first: $0.first.rawValue, pages: $0.pages) }, hasBounce: bounce != nil,
+            populated: populated.runs.map { KeptEmulator.Run(first: $0.first.rawValue, pages: $0.pages) }, hasBounce: bounce != nil, hasObservation: observation != nil,
             isAbsolute: context.input.isTaken(by: self) && context.input.emulatorIsAbsolute, reader: reader)
     }
 
@@ -64,6 +64,7 @@ extension EmulatorSession {
             hasExited = true
             socketOpen = false
         }
+        if kept.hasObservation, process != nil { observation = try ObservationMemory(adopting: try recorder.take(kept.prefix + KeptPart.observation)) }
         if kept.hasBounce, process != nil {
             let memory = try context.host.guestMemory()
             bounce = try BounceBuffer(adopting: try recorder.take(kept.prefix + KeptPart.bounce), memory: memory)

@@ -73,6 +73,7 @@ extension EmulatorSession {
             let memory = try ObservationMemory(name: name)
             bag.add(try memory.duplicate())
             observation = memory
+            context.recorder.keep(memory.descriptor, as: prefix + KeptPart.observation)
             return ObserveGrant(length: ObservationPage.length, slow: Self.slowMilliseconds)
         } catch {
             context.logBook.note(.warning, "emulator '\(name)' is not observed: \(error)")

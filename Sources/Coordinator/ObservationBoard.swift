@@ -13,6 +13,14 @@ final class ObservationMemory {
         mapping = try memory.map(what: "the observation memory of \(name)")
     }
 
+    /// Takes over a predecessor's.
+    init(adopting descriptor: consuming OwnedDescriptor) throws(SystemError) {
+        memory = try SharedMemory(adopting: descriptor, length: ObservationPage.length, what: "an emulator's observation memory")
+        mapping = try memory.map(what: "an emulator's observation memory")
+    }
+
+    var descriptor: CInt { memory.descriptor.raw }
+
     /// For the emulator, which writes it.
     func duplicate() throws(SystemError) -> OwnedDescriptor { try memory.descriptor.duplicate() }
 

@@ -65,12 +65,20 @@ final class PortServer {
             try? host.setServer(server, enabled: false)
             throw (error as? HostError) ?? HostError("serve", "\(range)", .failed((error as? SystemError)?.code ?? 0), detail: "\(error)")
         }
-        if adopting { takeOver() }
-        pump()
+        guard adopting else {
+            pump()
+            return
+        }
+        // Not before everybody is known who may have to do with what the guest says here.
+        loop.soon { [weak self] in
+            self?.takeOver()
+            self?.pump()
+        }
     }
 
     /// What the one before had taken is carried out again: nothing that a guest does at these ports is different the second time.
     private func takeOver() {
+        guard running else { return }
         for vcpu in jobs.indices {
             switch channel.slots.state(vcpu) {
             case .inProcess: begin(vcpu, channel.slots.copy(vcpu))

@@ -40,6 +40,8 @@ extension DeviceModelProcess {
         coordinator.broken = known?.broken
         confirmed = known?.confirmed ?? false
         desk.slots = Set(known?.devices ?? [])
+        // What the guest waits for may be QEMU's part of unplugging.
+        if coordinator.broken == nil { talk(to: folder + "/qemu-demux.qmp") }
         try coordinator.adopt(inheritance, predecessors: keeper.predecessors)
         try watchEverything()
         if let place = arguments.monitor, let listener = keeper.take(DeviceModelRecord.facade)?.take() {
@@ -48,7 +50,6 @@ extension DeviceModelProcess {
         if let pid = known?.status?.pid, coordinator.broken == nil, let handle = keeper.take(DeviceModelRecord.qemu)?.take() {
             let child = ChildProcess(adopting: handle, pid: pid, program: coordinator.specification.qemu, ask: { [weak keeper] in keeper?.exit(of: $0) })
             qemu = child
-            talk(to: folder + "/qemu-demux.qmp")
             runs()
             facade?.open()
             try loop.watch(child.exitDescriptor, for: .readable) { [unowned self] _ in self.qemuEnded() }

@@ -39,7 +39,7 @@ struct CheckpointTests {
             prefix: "process/1-\(UInt64.random(in: 0...UInt64.max, using: &random))/", mode: flag() ? .direct : .isolated, isSuccessor: flag(),
             isBeingReplaced: flag(), stateVersion: 3, capabilities: [word()], unplugClasses: UnplugClass.allCases,
             lines: [.init(device: 3, pin: 1, isa: nil), .init(device: 0, pin: 0, isa: 4)], populated: [.init(first: UInt64.random(in: 0...1 << 36, using: &random), pages: 3)],
-            hasBounce: flag(), isAbsolute: flag(), reader: flag() ? 4 : nil)
+            hasBounce: flag(), hasObservation: flag(), isAbsolute: flag(), reader: flag() ? 4 : nil)
         let holdings = KeptHoldings(
             name: specification.name, server: 5, isOpen: flag(), isClosed: flag(), hasRelay: flag(), state: 4096, isUsed: flag(), stateVersion: 2,
             regions: [.init(label: word(), number: 1, length: 1 << 24, gfn: UInt64.random(in: 0...1 << 36, using: &random), home: nil, hasDoorbell: flag())],

@@ -66,26 +66,30 @@ linux() {
 }
 
 # ---------------------------------------------------------------- Linux with its PV drivers
-linux unplug-linux '' || return
-check "demux status: Linux has unplugged its classes" status_has "$DOMID" 'unplugged ide-disk, scsi-disk, nic, aux-disk; the guest.s driver is linux build 1; 1 requests, 0 not obeyed'
-sed 's/^/# /' /run/scenario/status.txt
-check "demux status: QEMU's IDE disk and NIC are gone" unplugged_from QEMU 'ide0-hd0.*|.*nic'
-check "demux status: our NVMe disk is gone" unplugged_from "emulator 'disk'" 'NVMe disk RIG1'
-check "demux status: the C device is gone" unplugged_from "emulator 'cdev'" 'c-scratch'
-check "demux status: Scratch is not" fails unplugged_from "emulator 'scratch'" '.'
-check "others can lock the NVMe disk's image now" python3 -c 'import fcntl; fcntl.lockf(open("nvme.img", "r+"), fcntl.LOCK_EX | fcntl.LOCK_NB)'
-killed=$(pgrep -x demux-nvme)
-check "the NVMe emulator is killed" kill -KILL "$killed"
-check "another one takes its place" wait_until 30 eval "pgrep -x demux-nvme | grep -vqx $killed"
-check "and serves, without a claim" wait_until 30 status_has "$DOMID" "disk .*serving"
-check "it has not brought back what was unplugged" fails eval "demux status $DOMID | grep -E '^(PCI|pci) .*disk'"
-printf g > "$TTY"
-check "Linux comes to its end" wait_for_line "$out" 'UNPLUG done' 60
-guest_results "$out" "Linux with PV drivers"
-check "the disk has what Linux wrote to xvda" equal "$(dd if=$RUN/unplug-linux.img bs=64k skip=32 count=64 status=none | md5sum)" "$(second | md5sum)"
-demux logs "$DOMID" | grep -iE 'unplug|removed|driver' | head -n 12 | sed 's/^/# log: /'
-kill $reader 2>/dev/null
-ended unplug-linux
+with_pv_drivers() {
+  linux unplug-linux '' || return 1
+  check "demux status: Linux has unplugged its classes" status_has "$DOMID" 'unplugged ide-disk, scsi-disk, nic, aux-disk; the guest.s driver is linux build 1; 1 requests, 0 not obeyed'
+  sed 's/^/# /' /run/scenario/status.txt
+  check "demux status: QEMU's IDE disk and NIC are gone" unplugged_from QEMU 'ide0-hd0.*|.*nic'
+  check "demux status: our NVMe disk is gone" unplugged_from "emulator 'disk'" 'NVMe disk RIG1'
+  check "demux status: the C device is gone" unplugged_from "emulator 'cdev'" 'c-scratch'
+  check "demux status: Scratch is not" fails unplugged_from "emulator 'scratch'" '.'
+  check "others can lock the NVMe disk's image now" python3 -c 'import fcntl; fcntl.lockf(open("nvme.img", "r+"), fcntl.LOCK_EX | fcntl.LOCK_NB)'
+  killed=$(pgrep -x demux-nvme)
+  check "the NVMe emulator is killed" kill -KILL "$killed"
+  check "another one takes its place" wait_until 30 eval "pgrep -x demux-nvme | grep -vqx $killed"
+  check "and serves, without a claim" wait_until 30 status_has "$DOMID" "disk .*serving"
+  check "it has not brought back what was unplugged" fails eval "demux status $DOMID | grep -E '^(PCI|pci) .*disk'"
+  printf g > "$TTY"
+  check "Linux comes to its end" wait_for_line "$out" 'UNPLUG done' 60
+  guest_results "$out" "Linux with PV drivers"
+  check "the disk has what Linux wrote to xvda" equal "$(dd if=$RUN/unplug-linux.img bs=64k skip=32 count=64 status=none | md5sum)" "$(second | md5sum)"
+  demux logs "$DOMID" | grep -iE 'unplug|removed|driver' | head -n 12 | sed 's/^/# log: /'
+  kill $reader 2>/dev/null
+  ended unplug-linux
+}
+# See 86-nvme: programs in a Linux guest do not always compute right here.
+if [ "$FULL" = 1 ]; then with_pv_drivers || return; else skip "Linux with its PV drivers: only with DEMUX_TEST_FULL=1"; fi
 
 # ---------------------------------------------------------------- the same without unplugging
 # On a busy machine programs in this guest were seen to crash and to compute wrong values, whichever devices they used: only where there is time to

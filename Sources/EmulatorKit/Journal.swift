@@ -124,6 +124,7 @@ extension Core {
     /// The first look after the server was enabled: requests that were READY before, and those that a dead predecessor had taken.
     @usableFromInline
     mutating func takeOver() {
+        observer.start()
         let found = area.isOn ? belongings.state.found : nil
         // The predecessor had carried these out and committed them, and did not come to give them back.
         if let posted = found?.posted, posted.count > 0, posted.count <= BufferedRing.capacity, let ring, ring.waiting >= posted.count,
@@ -142,7 +143,6 @@ extension Core {
         run = .running
         // What the device did in its `init`, and before the start, is committed now, and with it where each request stands.
         isLive = true
-        observer.start()
         isChanged = area.isOn
         settle()
         lookAtAll()
@@ -157,6 +157,8 @@ extension Core {
             busy += 1
             work[slot].request = request
             work[slot].sequence &+= 1
+            // How long the predecessor had it is not known.
+            work[slot].begun = observer.now()
             return finish(slot, entry.value)
         }
         begin(slot, request)

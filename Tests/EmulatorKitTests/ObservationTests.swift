@@ -92,6 +92,31 @@ struct ObservationTests {
         #expect(logs.contains { $0.event == "slow" && $0.message.contains("a port read of 1 bytes at 0x500 on vCPU 0") })
     }
 
+    @Test("an answer that a predecessor had committed and not given counts from when it was found, not from when the machine was started")
+    func inherited() throws {
+        let world = try DeathTests.World()
+        let first = try world.start(.later)
+        #expect(first.core.pointee.slots.submit(0, IORequest(kind: .portIO, direction: .write, address: Accountant.ports, data: 5, size: 4)))
+        var random = SplitMix(state: 1)
+        var left: DeathTests.World?
+        first.core.pointee.atPoint = { point in
+            if point == .committed, left == nil { left = try? DeathTests.World(after: world, &random) }
+        }
+        world.pages.kick.ring()
+        first.turn()
+        let death = try #require(left)
+        let coordinator = try FakeCoordinator(vcpus: ScriptedGuest.vcpus, on: death.pages)
+        coordinator.state = (death.state, false)
+        let memory = try FakeCoordinator.SharedBox(length: ObservationPage.length)
+        coordinator.observation = memory
+        let second = try Harness(Accountant.self, coordinator)
+        second.turn()
+        let total = try #require(ObservationReader(try memory.memory.descriptor.duplicate()).snapshot()).total
+        #expect(total.count == 1)
+        // Either clock began with the machine, or before it.
+        #expect(total.longest < Double(EventLoop.now()) / 2)
+    }
+
     @Test("memory of a length that is not known is left alone, and the emulator serves")
     func otherLength() throws {
         let coordinator = try FakeCoordinator()

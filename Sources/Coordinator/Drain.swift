@@ -24,7 +24,6 @@ enum Drain {
     }
 
     private static func answer(_ channel: any SharedChannel, _ vcpu: Int, _ request: IORequest) {
-        let data = request.direction == .read && !request.dataIsPointer ? request.allOnes : request.data
-        if channel.slots.complete(vcpu, data: data) { channel.notify(vcpu) }
+        if channel.slots.complete(vcpu, data: request.unservedAnswer) { channel.notify(vcpu) }
     }
 }

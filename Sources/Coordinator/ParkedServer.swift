@@ -47,9 +47,9 @@ final class ParkedServer {
             let state = channel.slots.state(vcpu)
             guard state == .ready || state == .inProcess else { continue }
             let request = channel.slots.copy(vcpu)
-            if request.kind == .invalidate { memory?.invalidate() }
-            let reads = request.direction == .read && !request.dataIsPointer && request.kind != .invalidate
-            guard channel.slots.answerUntaken(vcpu, data: reads ? request.allOnes : request.data) else { continue }
+            let isInvalidation = request.kind == .invalidate
+            if isInvalidation { memory?.invalidate() }
+            guard channel.slots.answerUntaken(vcpu, data: isInvalidation ? request.data : request.unservedAnswer) else { continue }
             answered &+= 1
             channel.notify(vcpu)
         }

@@ -135,7 +135,7 @@ final class PortServer {
             memory?.invalidate()
             answer(vcpu, request.data)
         case .timeOffset: answer(vcpu, request.data)
-        default: answer(vcpu, request.direction == .read && !request.dataIsPointer ? request.allOnes : request.data)
+        default: answer(vcpu, request.unservedAnswer)
         }
     }
 

@@ -172,15 +172,11 @@ final class Relay {
             if slot == postedSlot {
                 consumePosted()
             } else {
-                finish(slot, data: Self.nobodysAnswer(job.request))
+                finish(slot, data: job.request.unservedAnswer)
             }
             slots.clear(slot)
         }
         pump()
-    }
-
-    private static func nobodysAnswer(_ request: IORequest) -> UInt64 {
-        request.direction == .read && !request.dataIsPointer ? request.allOnes : request.data
     }
 
     private func pump() {
@@ -235,9 +231,9 @@ final class Relay {
         }
         if isParked {
             answered &+= 1
-            return finish(vcpu, data: Self.nobodysAnswer(request))
+            return finish(vcpu, data: request.unservedAnswer)
         }
-        guard isForwarded(request) else { return finish(vcpu, data: Self.nobodysAnswer(request)) }
+        guard isForwarded(request) else { return finish(vcpu, data: request.unservedAnswer) }
         jobs[vcpu] = Job(request: request, single: request)
         forward(vcpu)
     }

@@ -77,6 +77,11 @@ public struct IORequest: Equatable, Sendable {
     }
 }
 
+extension IORequest {
+    /// What it is answered with when nobody serves it: all-ones for a read. One with a pointer keeps it: its buffer stays as it is.
+    public var unservedAnswer: UInt64 { direction == .read && !dataIsPointer ? allOnes : data }
+}
+
 /// Sizes that an access can have.
 public enum AccessSize {
     @inlinable

@@ -16,7 +16,7 @@ extension XenHost {
     ///   and all eight servers are taken.
     @discardableResult
     public func answerPending(
-        of server: ServerID, with answer: (Int, IORequest) -> UInt64 = { XenHost.nobodysAnswer($1) }
+        of server: ServerID, with answer: (Int, IORequest) -> UInt64 = { $1.unservedAnswer }
     ) throws(HostError) -> Int {
         let pages = try ServerPages(handles, server: server, ring: false)
         var waiting = VCPUSet()
@@ -38,11 +38,6 @@ extension XenHost {
         let unheard = try notify(waiting, through: pages)
         if !unheard.isEmpty { try wake(unheard) }
         return count
-    }
-
-    /// What a request gets that nobody serves: all-ones for a read. A request with a pointer keeps it: its buffer stays as it is.
-    public static func nobodysAnswer(_ request: IORequest) -> UInt64 {
-        request.direction == .read && !request.dataIsPointer ? request.allOnes : request.data
     }
 
     /// Wakes vCPUs that wait for an answer which is in their slot already, without the event channels of the server they

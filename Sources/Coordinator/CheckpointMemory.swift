@@ -12,33 +12,30 @@ final class CheckpointMemory {
     private static let halfHeader = 16
     private static let magic: UInt64 = 0x3154_504b_4d44_0001
 
-    private let memory: SharedMemory
-    private let mapping: Mapping
+    private let memory: MappedMemory
 
     /// Makes an empty one.
     init() throws(SystemError) {
-        memory = try SharedMemory(name: "demux-checkpoint", length: Self.length)
-        mapping = try memory.map(what: "the checkpoint")
+        memory = try MappedMemory(name: "demux-checkpoint", length: Self.length, what: "the checkpoint")
         demux_word_store(word(0), Self.magic)
     }
 
     /// Takes over a predecessor's.
     init(adopting descriptor: consuming OwnedDescriptor) throws(SystemError) {
-        memory = try SharedMemory(adopting: descriptor, length: Self.length, what: "the predecessor's checkpoint")
-        mapping = try memory.map(what: "the predecessor's checkpoint")
+        memory = try MappedMemory(adopting: descriptor, length: Self.length, what: "the predecessor's checkpoint")
         guard demux_word_load(word(0)) == Self.magic else {
             throw SystemError("take over", "the predecessor's checkpoint", reason: "another version has written it", remedy: "destroy the guest and start it anew")
         }
     }
 
-    var descriptor: CInt { memory.descriptor.raw }
+    var descriptor: CInt { memory.descriptor }
 
     private func word(_ index: Int) -> UnsafeMutablePointer<UInt64> {
         // Sound: the first page is mapped, and the index below 512 everywhere here.
-        (mapping.base + index * 8).assumingMemoryBound(to: UInt64.self)
+        (memory.base + index * 8).assumingMemoryBound(to: UInt64.self)
     }
 
-    private func half(_ number: UInt64) -> UnsafeMutableRawPointer { mapping.base + 4096 + Int(number & 1) * (4 << 20) }
+    private func half(_ number: UInt64) -> UnsafeMutableRawPointer { memory.base + 4096 + Int(number & 1) * (4 << 20) }
 
     /// - Returns: false when it is too long; then the one before stays.
     func write(_ bytes: [UInt8]) -> Bool {

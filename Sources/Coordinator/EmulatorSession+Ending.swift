@@ -64,15 +64,7 @@ extension EmulatorSession {
 
     /// As `quit`, but another process may take its place afterwards.
     func end(limit: Duration, _ done: @escaping () -> Void) {
-        cancelDeadline()
-        started = nil
-        if case .ended = state { return done() }
-        state = .quitting
-        let previous = ended
-        ended = { session in
-            previous?(session)
-            done()
-        }
+        guard awaitEnd(done) else { return }
         request(.quit) { _ in }
         // Who does not listen needs no time.
         context.loop.after(socketOpen ? limit : .zero) { [weak self] in
@@ -85,16 +77,25 @@ extension EmulatorSession {
 
     /// Ends the process at once: it is in the guest's way.
     func kill(_ done: @escaping () -> Void) {
+        if awaitEnd(done) { process?.signal(SIGKILL) }
+    }
+
+    /// Nobody waits for its start any more; `done` is called when it has ended.
+    /// - Returns: whether it still has to end.
+    private func awaitEnd(_ done: @escaping () -> Void) -> Bool {
         cancelDeadline()
         started = nil
-        if case .ended = state { return done() }
+        if case .ended = state {
+            done()
+            return false
+        }
         state = .quitting
         let previous = ended
         ended = { session in
             previous?(session)
             done()
         }
-        process?.signal(SIGKILL)
+        return true
     }
 
     /// Another process has taken its place, and has everything that was its own: only the process is left to be ended.

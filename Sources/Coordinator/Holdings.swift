@@ -1,5 +1,4 @@
 import EmulatorProtocol
-import Glibc
 import Host
 import Platform
 
@@ -202,69 +201,5 @@ final class Holdings {
         }
         regions = []
         return trouble
-    }
-}
-
-/// The page in which an emulator counts.
-final class CounterMemory {
-    private let memory: SharedMemory
-    private let mapping: Mapping
-    var page: CounterPage { CounterPage(page: mapping.base) }
-
-    init(name: String) throws(SystemError) {
-        memory = try SharedMemory(name: "demux-counters-\(name)", length: CounterPage.length)
-        mapping = try memory.map(what: "the counters of \(name)")
-        page.initialize()
-    }
-
-    /// Takes over a predecessor's.
-    init(adopting descriptor: consuming OwnedDescriptor) throws(SystemError) {
-        memory = try SharedMemory(adopting: descriptor, length: CounterPage.length, what: "an emulator's counters")
-        mapping = try memory.map(what: "an emulator's counters")
-    }
-
-    var descriptor: CInt { memory.descriptor.raw }
-
-    func duplicate() throws(SystemError) -> OwnedDescriptor { try memory.descriptor.duplicate() }
-}
-
-/// The memory in which an emulator keeps its registers.
-final class StateMemory {
-    private let memory: SharedMemory
-    private let mapping: Mapping
-    /// Whether an emulator has served with it, or it was restored.
-    var isUsed = false
-
-    var length: Int { memory.length }
-
-    var descriptor: CInt { memory.descriptor.raw }
-
-    /// Takes over a predecessor's.
-    init(adopting descriptor: consuming OwnedDescriptor, length: Int, isUsed: Bool) throws(SystemError) {
-        memory = try SharedMemory(adopting: descriptor, length: length, what: "an emulator's state")
-        mapping = try memory.map(what: "an emulator's state")
-        self.isUsed = isUsed
-    }
-
-    init(length: Int) throws(SystemError) {
-        memory = try SharedMemory(name: "demux-state", length: length)
-        mapping = try memory.map(what: "an emulator's state")
-    }
-
-    func duplicate() throws(SystemError) -> OwnedDescriptor { try memory.descriptor.duplicate() }
-
-    /// A copy of what is in it now.
-    var bytes: [UInt8] { [UInt8](UnsafeRawBufferPointer(start: mapping.base, count: mapping.length)) }
-
-    func clear() { memset(mapping.base, 0, mapping.length) }
-
-    /// - Parameter bytes: exactly as many as there are.
-    func fill(_ bytes: [UInt8]) {
-        guard bytes.count == mapping.length else { return }
-        // Sound: as many bytes as the mapping has.
-        bytes.withUnsafeBytes { source in
-            if let base = source.baseAddress { memcpy(mapping.base, base, source.count) }
-        }
-        isUsed = true
     }
 }

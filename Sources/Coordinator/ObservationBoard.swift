@@ -5,30 +5,27 @@ import Surface
 
 /// The memory in which one process of an emulator counts its latencies and traces its requests.
 final class ObservationMemory {
-    private let memory: SharedMemory
-    private let mapping: Mapping
+    private let memory: MappedMemory
 
     init(name: String) throws(SystemError) {
-        memory = try SharedMemory(name: "demux-observe-\(name)", length: ObservationPage.length)
-        mapping = try memory.map(what: "the observation memory of \(name)")
+        memory = try MappedMemory(name: "demux-observe-\(name)", length: ObservationPage.length, what: "the observation memory of \(name)")
     }
 
     /// Takes over a predecessor's.
     init(adopting descriptor: consuming OwnedDescriptor) throws(SystemError) {
-        memory = try SharedMemory(adopting: descriptor, length: ObservationPage.length, what: "an emulator's observation memory")
-        mapping = try memory.map(what: "an emulator's observation memory")
+        memory = try MappedMemory(adopting: descriptor, length: ObservationPage.length, what: "an emulator's observation memory")
     }
 
-    var descriptor: CInt { memory.descriptor.raw }
+    var descriptor: CInt { memory.descriptor }
 
     /// For the emulator, which writes it.
-    func duplicate() throws(SystemError) -> OwnedDescriptor { try memory.descriptor.duplicate() }
+    func duplicate() throws(SystemError) -> OwnedDescriptor { try memory.duplicate() }
 
     /// For whoever looks.
-    func readOnly() throws(SystemError) -> OwnedDescriptor { try SurfaceMemory.readOnly(memory) }
+    func readOnly() throws(SystemError) -> OwnedDescriptor { try SurfaceMemory.readOnly(memory.memory) }
 
     /// Switches the ring on or off. Touches the first page only, which the emulator has touched.
-    func setTracing(_ on: Bool) { ObservationPage(base: mapping.base).setTracing(on) }
+    func setTracing(_ on: Bool) { ObservationPage(base: memory.base).setTracing(on) }
 }
 
 /// Who looks at the emulators' observation memory: control connections that were handed it, and read it without asking anybody again.

@@ -11,21 +11,18 @@ final class RelayJournal {
     private static let words = 4
     private static let length = 8192
 
-    private let memory: SharedMemory
-    private let mapping: Mapping
+    private let memory: MappedMemory
 
     init(name: String) throws(SystemError) {
-        memory = try SharedMemory(name: "demux-relay-journal-\(name)", length: Self.length)
-        mapping = try memory.map(what: "the relay's journal for \(name)")
+        memory = try MappedMemory(name: "demux-relay-journal-\(name)", length: Self.length, what: "the relay's journal for \(name)")
     }
 
     /// Takes over a predecessor's.
     init(adopting descriptor: consuming OwnedDescriptor) throws(SystemError) {
-        memory = try SharedMemory(adopting: descriptor, length: Self.length, what: "a relay's journal")
-        mapping = try memory.map(what: "a relay's journal")
+        memory = try MappedMemory(adopting: descriptor, length: Self.length, what: "a relay's journal")
     }
 
-    var descriptor: CInt { memory.descriptor.raw }
+    var descriptor: CInt { memory.descriptor }
 
     /// What is known of one slot's job.
     struct Entry: Equatable {
@@ -37,7 +34,7 @@ final class RelayJournal {
 
     private func word(_ slot: Int, _ index: Int) -> UnsafeMutablePointer<UInt64> {
         // Sound: 256 slots of four words fill the mapping, and a relay has at most 128.
-        (mapping.base + ((slot & 255) * Self.words + index) * 8).assumingMemoryBound(to: UInt64.self)
+        (memory.base + ((slot & 255) * Self.words + index) * 8).assumingMemoryBound(to: UInt64.self)
     }
 
     subscript(slot: Int) -> Entry {

@@ -4,16 +4,14 @@ import Platform
 /// What a relay and one process of its emulator share: a page of slots and two doorbells. Each process gets one of its own, so that nobody to
 /// whom a dead one left its descriptors reaches what its successor serves.
 final class RelayPage {
-    private let memory: SharedMemory
-    private let mapping: Mapping
+    private let memory: MappedMemory
     let kick: EventFD
     let done: EventFD
 
-    var slots: SlotPage { SlotPage(page: mapping.base) }
+    var slots: SlotPage { SlotPage(page: memory.base) }
 
     init(name: String) throws(SystemError) {
-        memory = try SharedMemory(name: "demux-relay-\(name)", length: SlotPage.length)
-        mapping = try memory.map(what: "the relay's page for \(name)")
+        memory = try MappedMemory(name: "demux-relay-\(name)", length: SlotPage.length, what: "the relay's page for \(name)")
         kick = try EventFD()
         done = try EventFD()
     }
@@ -23,13 +21,12 @@ final class RelayPage {
         guard let page = bag.take(), let kick = bag.take(), let done = bag.take() else {
             throw SystemError("take over", "a relay's page", reason: "not all three descriptors are held")
         }
-        memory = try SharedMemory(adopting: page, length: SlotPage.length, what: "a relay's page")
-        mapping = try memory.map(what: "a relay's page")
+        memory = try MappedMemory(adopting: page, length: SlotPage.length, what: "a relay's page")
         self.kick = EventFD(adopting: kick)
         self.done = EventFD(adopting: done)
     }
 
-    var descriptor: CInt { memory.descriptor.raw }
+    var descriptor: CInt { memory.descriptor }
 
     /// What goes with `attach`: slots, kick, done.
     func duplicates() throws(SystemError) -> DescriptorBag {
@@ -40,5 +37,5 @@ final class RelayPage {
         return bag
     }
 
-    func slotDescriptor() throws(SystemError) -> OwnedDescriptor { try memory.descriptor.duplicate() }
+    func slotDescriptor() throws(SystemError) -> OwnedDescriptor { try memory.duplicate() }
 }

@@ -89,6 +89,11 @@ struct CommandTests {
         return status
     }
 
+    /// Waits until the host's watchdog has the coordinator's connection, which is one descriptor more from then on.
+    func watched() throws {
+        try eventually("the watchdog is told of the guest") { try UnixSockets.connected(to: base + "/run/watchdog.sock") > 0 }
+    }
+
     @Test("a guest is listed, shown, logged, changed and stopped")
     func life() throws {
         try withGuest { (run: RunningCommand) throws in
@@ -124,6 +129,7 @@ struct CommandTests {
                 #expect(try control.ask(.attach(Built.cScratch())) == .done("emulator 'c' serves"))
             }
             func open() -> Int { TemporaryFolder.names(in: "/proc/\(run.process.pid)/fd").count }
+            try watched()
             try comeAndGo()
             let before = open()
             for _ in 0..<5 { try comeAndGo() }
@@ -162,6 +168,7 @@ struct CommandTests {
             try screenshot()
             for name in ["display", "vnc"] { try killOnce(name) }
             try screenshot()
+            try watched()
             let before = open()
             for _ in 0..<3 { for name in ["display", "vnc"] { try killOnce(name) } }
             try screenshot()

@@ -48,6 +48,19 @@ final class TemporaryFolder: Sendable {
     }
 }
 
+/// What the kernel tells of UNIX sockets.
+enum UnixSockets {
+    /// How many connections a listener at this path has, accepted or about to be.
+    static func connected(to path: String) throws -> Int {
+        let text = String(decoding: try Files.readAll(Files.open("/proc/net/unix").raw, limit: 1 << 24, what: "the sockets"), as: UTF8.self)
+        // Num RefCount Protocol Flags Type St Inode Path; a connected socket's state is 3 (SS_CONNECTED).
+        return text.split(separator: "\n").count { line in
+            let words = line.split(separator: " ")
+            return words.count == 8 && words[5] == "03" && words[7] == path
+        }
+    }
+}
+
 /// A control connection as a test needs it: able to send what is no request.
 final class ControlConnection {
     let socket: MessageSocket

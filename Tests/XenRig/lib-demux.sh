@@ -76,6 +76,15 @@ exerciser_tap() {
     esac
   done < <(guest_lines "$1")
 }
+# counter_tap DOMID ROUNDS [WHOSE: ]: what the guest program `counter` has found when it has said COUNTER done; it must have gone round more often than ROUNDS.
+counter_tap() {
+  local rounds wrong sum wanted
+  guest_lines "$1" | grep -aE '^(COUNTER|#)' | sed 's/^/# guest: /'
+  read -r rounds wrong sum wanted < <(guest_lines "$1" | sed -n 's/^COUNTER done: \([0-9]*\) rounds, \([0-9]*\) wrong, sum \([0-9]*\) wanted \([0-9]*\).*/\1 \2 \3 \4/p')
+  check "${3:-}the guest did something ($rounds rounds)" [ "${rounds:-0}" -gt "$2" ]
+  check "${3:-}every value was the right one" equal "$wrong" 0
+  check "${3:-}no write was lost or doubled" equal "$sum" "$wanted"
+}
 
 # ---------------------------------------------------------------- guests
 net_bridge() {                          # xenbr0, once

@@ -52,7 +52,8 @@ final class TemporaryFolder: Sendable {
 enum UnixSockets {
     /// How many connections a listener at this path has, accepted or about to be.
     static func connected(to path: String) throws -> Int {
-        let text = String(decoding: try Files.readAll(Files.open("/proc/net/unix").raw, limit: 1 << 24, what: "the sockets"), as: UTF8.self)
+        let file = try Files.open("/proc/net/unix")
+        let text = String(decoding: try Files.readAll(file.raw, limit: 1 << 24, what: "the sockets"), as: UTF8.self)
         // Num RefCount Protocol Flags Type St Inode Path; a connected socket's state is 3 (SS_CONNECTED).
         return text.split(separator: "\n").count { line in
             let words = line.split(separator: " ")

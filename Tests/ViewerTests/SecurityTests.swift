@@ -34,7 +34,10 @@ struct SecurityTests {
     @Test("who guesses must wait, whatever it guesses then")
     func throttle() throws {
         let coordinator = try FakeCoordinator(options: ["password": "right"]).start()
-        for _ in 0..<PasswordThrottle.free { #expect(try coordinator.reasonForRefusal(password: "wrong") == "the password is wrong") }
+        for _ in 0..<PasswordThrottle.free {
+            let reason = try coordinator.reasonForRefusal(password: "wrong")
+            #expect(reason == "the password is wrong")
+        }
         var told = false
         for _ in 0..<8 where !told { told = try coordinator.reasonForRefusal(password: "wrong")?.hasPrefix("too many wrong passwords") == true }
         #expect(told)

@@ -116,7 +116,7 @@ let package = Package(
         // The protocol's C header as a module, so that tests can compare it with the Swift side.
         .systemLibrary(name: "CEmulatorHeader", path: "Protocols"),
         .testTarget(
-            name: "CEmulatorHeaderTests", dependencies: ["CEmulatorHeader", "CIoreq", "CLinux", "CSurface", "EmulatorProtocol", "Host", "Platform", "Surface"]),
+            name: "CEmulatorHeaderTests", dependencies: ["CEmulatorHeader", "CIoreq", "CLinux", "CSurface", "EmulatorProtocol", "Host", "Platform", "Surface", "SeededNumbers"]),
 
         // Emulators that misbehave in one way each, and one that answers late, for the process tests.
         .executableTarget(
@@ -133,33 +133,36 @@ let package = Package(
         .target(name: "CPlacement", path: "Tests/Benchmarks/CPlacement"),
         .executableTarget(name: "demux-c-loop", dependencies: ["CIoreq"], path: "Tests/Benchmarks/CLoop"),
 
+        // The fuzz tests' numbers.
+        .target(name: "SeededNumbers", path: "Tests/SeededNumbers"),
+
         .testTarget(name: "UnplugTests", dependencies: ["EmulatorProtocol", "Unplug"]),
         .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
         .testTarget(name: "HostTests", dependencies: ["Host", "Platform"]),
-        .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol"]),
+        .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol", "SeededNumbers"]),
         .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host"]),
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
-        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "CCommit", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example"]),
+        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "CCommit", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example", "SeededNumbers"]),
         .testTarget(name: "SurfaceTests", dependencies: ["CLinux", "CSurface", "Surface", "Platform"]),
-        .testTarget(name: "VGATests", dependencies: ["VGA"]),
-        .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform"]),
+        .testTarget(name: "VGATests", dependencies: ["VGA", "SeededNumbers"]),
+        .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform", "SeededNumbers"]),
         .testTarget(name: "PictureTests", dependencies: ["Picture", "Surface", "Platform"]),
         .testTarget(name: "LocalCPUTests", dependencies: ["LocalCPU", "LocalHost", "Host", "Platform"]),
         .testTarget(name: "DisplayTests", dependencies: ["demux-display", "VGA", "Surface", "EmulatorKit", "EmulatorProtocol", "Host", "Platform"]),
-        .testTarget(name: "KeyboardTests", dependencies: ["demux-keyboard", "EmulatorKit"]),
-        .testTarget(name: "NVMeTests", dependencies: ["demux-nvme", "NVMe", "CLinux", "EmulatorKit", "EmulatorProtocol", "Host", "Platform"]),
+        .testTarget(name: "KeyboardTests", dependencies: ["demux-keyboard", "EmulatorKit", "SeededNumbers"]),
+        .testTarget(name: "NVMeTests", dependencies: ["demux-nvme", "NVMe", "CLinux", "EmulatorKit", "EmulatorProtocol", "Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform"]),
         // The exporter as a real process, real viewers and hostile ones.
-        .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux"]),
+        .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux", "SeededNumbers"]),
         .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack"]),
         .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
-        .testTarget(name: "WatchTests", dependencies: ["Watch", "Host", "Platform"]),
-        .testTarget(name: "SeeingTests", dependencies: ["Seeing", "CIoreq", "ControlProtocol", "Host", "Platform"]),
-        .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", .product(name: "Logging", package: "swift-log")]),
+        .testTarget(name: "WatchTests", dependencies: ["Watch", "Host", "Platform", "SeededNumbers"]),
+        .testTarget(name: "SeeingTests", dependencies: ["Seeing", "CIoreq", "ControlProtocol", "Host", "Platform", "SeededNumbers"]),
+        .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", "SeededNumbers", .product(name: "Logging", package: "swift-log")]),
         // The keeper as a real process, with a child that says what it finds.
         .executableTarget(name: "demux-test-kept", dependencies: ["Keeping", "Platform"], path: "Tests/TestKept"),
-        .testTarget(name: "KeeperTests", dependencies: ["demux-keeper", "demux-test-kept", "Keeping", "Platform"]),
+        .testTarget(name: "KeeperTests", dependencies: ["demux-keeper", "demux-test-kept", "Keeping", "Platform", "SeededNumbers"]),
         // Real child processes on LocalHost.
         .testTarget(
             name: "ProcessTests",

@@ -1,6 +1,7 @@
 import CEmulatorHeader
 import Host
 import Platform
+import SeededNumbers
 import Testing
 
 @Suite("The Swift host and a C emulator share pages")

@@ -3,27 +3,16 @@ import EmulatorProtocol
 import Glibc
 import Host
 import Platform
+import SeededNumbers
 import Specification
 import Testing
 
 @testable import Coordinator
 
-/// A fixed seed's numbers (splitmix64).
-private struct Splitmix: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ mixed >> 31
-    }
-}
-
 @Suite("The checkpoint")
 struct CheckpointTests {
     /// One with something in every field, made of random numbers.
-    private static func sample(_ random: inout Splitmix) -> Checkpoint {
+    private static func sample(_ random: inout SplitMix) -> Checkpoint {
         func word() -> String { String((0..<Int.random(in: 1...12, using: &random)).map { _ in "abcdefgh-\"\\/é\u{1}".randomElement(using: &random) ?? "x" }) }
         func flag() -> Bool { Bool.random(using: &random) }
         let specification = EmulatorSpecification(name: "e\(UInt8.random(in: 0...255, using: &random))", program: "/bin/" + word(), arguments: [word()], options: [word(): word()])
@@ -57,7 +46,7 @@ struct CheckpointTests {
 
     @Test("What was written is read back, whatever is in it")
     func roundTrip() throws {
-        var random = Splitmix(state: 1)
+        var random = SplitMix(state: 1)
         for _ in 0..<200 {
             let one = Self.sample(&random)
             let bytes = ControlCodec.encode(one)
@@ -81,7 +70,7 @@ struct CheckpointTests {
 
     @Test("Bytes that were changed are refused or read, and no claim of them is impossible")
     func fuzz() {
-        var random = Splitmix(state: 2)
+        var random = SplitMix(state: 2)
         let bytes = ControlCodec.encode(Self.sample(&random))
         for _ in 0..<3000 {
             var changed = bytes

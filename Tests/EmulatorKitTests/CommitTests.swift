@@ -1,6 +1,7 @@
 import CCommit
 import EmulatorProtocol
 import Host
+import SeededNumbers
 import Testing
 
 @testable import EmulatorKit

@@ -1,5 +1,6 @@
 import Glibc
 import Host
+import SeededNumbers
 import Testing
 
 @testable import EmulatorKit

@@ -1,5 +1,6 @@
 import CIoreq
 import Host
+import SeededNumbers
 import Testing
 
 @testable import EmulatorKit

@@ -2,6 +2,7 @@ import EmulatorProtocol
 import Glibc
 import Host
 import Platform
+import SeededNumbers
 import Testing
 
 @testable import EmulatorKit

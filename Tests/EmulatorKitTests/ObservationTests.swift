@@ -1,6 +1,7 @@
 import EmulatorProtocol
 import Host
 import Platform
+import SeededNumbers
 import Testing
 
 @testable import EmulatorKit

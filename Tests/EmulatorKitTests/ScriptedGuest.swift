@@ -1,4 +1,5 @@
 import Host
+import SeededNumbers
 import Testing
 
 @testable import EmulatorKit

@@ -1,6 +1,7 @@
 import Glibc
 import Keeping
 import Platform
+import SeededNumbers
 import Testing
 
 /// A keeper as a real process, and what its child says.
@@ -159,7 +160,7 @@ struct KeeperMessageTests {
 
     @Test("What is no message is none")
     func others() {
-        var random = Splitmix(state: 96)
+        var random = SplitMix(state: 96)
         for _ in 0..<20_000 {
             let bytes = (0..<Int.random(in: 0...24, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
             guard let message = KeeperMessage(bytes), let again = KeeperMessage(message.bytes) else { continue }
@@ -169,14 +170,3 @@ struct KeeperMessageTests {
     }
 }
 
-/// A fixed seed's numbers (splitmix64).
-struct Splitmix: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ mixed >> 31
-    }
-}

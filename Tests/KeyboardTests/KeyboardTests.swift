@@ -1,3 +1,4 @@
+import SeededNumbers
 import Testing
 
 @testable import EmulatorKit
@@ -301,21 +302,9 @@ struct PS2MouseTests {
 
 @Suite("i8042 fuzz")
 struct ControllerFuzzTests {
-    /// SplitMix64, so that every run is the same one.
-    private struct Random: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9e37_79b9_7f4a_7c15
-            var value = state
-            value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
-            value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
-            return value ^ value >> 31
-        }
-    }
-
     @Test("any bytes at both ports and any events, 300,000 of them: it never traps, and what it has to say stays bounded")
     func anything() {
-        var random = Random(state: 8042)
+        var random = SplitMix(state: 8042)
         var controller = I8042()
         var longest = 0
         for step in 0..<300_000 {

@@ -1,25 +1,12 @@
+import SeededNumbers
 import Testing
 
 @testable import NVMe
 
 @Suite("NVMe and a hostile guest")
 struct FuzzTests {
-    /// SplitMix64: the same numbers on every machine.
-    struct Numbers: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9e37_79b9_7f4a_7c15
-            var value = state
-            value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
-            value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
-            return value ^ value >> 31
-        }
-        mutating func below(_ bound: UInt64) -> UInt64 { next() % bound }
-        mutating func pick<T>(_ choices: [T]) -> T { choices[Int(below(UInt64(choices.count)))] }
-    }
-
     /// A command that is likely to get some way.
-    private func command(_ numbers: inout Numbers) -> [UInt8] {
+    private func command(_ numbers: inout SplitMix) -> [UInt8] {
         var bytes = (0..<64).map { _ in UInt8(truncatingIfNeeded: numbers.next() & numbers.next() & numbers.next()) }
         bytes[0] = numbers.pick([0, 1, 1, 2, 2, 8, 4, 5, 5, 6, 8, 9, 10, 12, 0x55])
         if numbers.below(8) != 0 { bytes[1] = 0 }
@@ -58,7 +45,7 @@ struct FuzzTests {
 
     @Test("100,000 accesses and commands without sense neither trap nor leave the controller stuck", arguments: [1, 2, 3] as [UInt64])
     func nonsense(seed: UInt64) {
-        var numbers = Numbers(state: seed)
+        var numbers = SplitMix(state: seed)
         let guest = Guest(blocks: 64)
         guest.start()
         guest.disksAtOnce = false
@@ -116,4 +103,9 @@ struct FuzzTests {
         guest.start()
         #expect(guest.transfer(2, block: 1, count: 8) == [0, 0])
     }
+}
+
+extension SplitMix {
+    mutating func below(_ bound: UInt64) -> UInt64 { next() % bound }
+    mutating func pick<T>(_ choices: [T]) -> T { choices[Int(below(UInt64(choices.count)))] }
 }

@@ -1,4 +1,5 @@
 import Glibc
+import SeededNumbers
 import Testing
 
 @testable import RFB
@@ -95,7 +96,7 @@ struct TileTests {
 
     @Test("whatever changes, the copy follows and the rectangles hold it")
     func whateverChangesCopyFollows() {
-        var generator = Generator(seed: 0x7113)
+        var generator = SplitMix(state: 0x7113)
         let pair = Pair(300, 130)
         for _ in 0..<300 {
             let before = (0..<300 * 130).map { pair.copy[$0] }

@@ -1,6 +1,7 @@
 import CIoreq
 import Glibc
 import Platform
+import SeededNumbers
 import Testing
 
 @testable import Host

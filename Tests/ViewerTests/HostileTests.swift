@@ -3,20 +3,9 @@ import EmulatorProtocol
 import Glibc
 import Platform
 import RFB
+import SeededNumbers
 import Surface
 import Testing
-
-/// SplitMix64: the same numbers everywhere.
-private struct Generator: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
-        return value ^ value >> 31
-    }
-}
 
 @Suite("Hostile viewers", .serialized)
 struct HostileTests {
@@ -106,7 +95,7 @@ struct HostileTests {
         let viewer = try coordinator.viewer()
         try viewer.setEncodings()
         try viewer.request(incremental: false)
-        var generator = Generator(state: 9)
+        var generator = SplitMix(state: 9)
         for round in 0..<30 {
             let screen = try #require(coordinator.screen)
             for _ in 0..<3 {
@@ -130,7 +119,7 @@ struct HostileTests {
         let coordinator = try FakeCoordinator().start()
         _ = try coordinator.setMode(320, 200)
         try expectService(coordinator)
-        var generator = Generator(state: 0x5eed)
+        var generator = SplitMix(state: 0x5eed)
         var sent = 0
         var settled = 0
         let wanted = isFull ? 100_000 : 4_000
@@ -162,7 +151,7 @@ struct HostileTests {
         #expect(coordinator.residentMemory < settled + 8192, "\(settled) KiB, then \(coordinator.residentMemory) KiB")
     }
 
-    private func message(_ generator: inout Generator) -> [UInt8] {
+    private func message(_ generator: inout SplitMix) -> [UInt8] {
         func byte() -> UInt8 { UInt8.random(in: .min ... .max, using: &generator) }
         func bytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in byte() } }
         switch Int.random(in: 0..<100, using: &generator) {
@@ -193,7 +182,7 @@ struct HostileTests {
     func connects() throws {
         let coordinator = try FakeCoordinator(options: ["password": "right"]).start()
         _ = try coordinator.setMode(320, 200)
-        var generator = Generator(state: 77)
+        var generator = SplitMix(state: 77)
         let wanted = isFull ? 10_000 : 400
         var settled = 0
         let descriptors = { TestFolder.count("/proc/\(coordinator.process.pid)/fd") }

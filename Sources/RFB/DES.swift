@@ -139,6 +139,6 @@ public enum VNCAuthentication {
     public static func isRight(_ answer: [UInt8], challenge: [UInt8], password: String) -> Bool {
         let wanted = Self.answer(to: challenge, password: password)
         guard answer.count == wanted.count, !wanted.isEmpty else { return false }
-        return zip(answer, wanted).reduce(UInt8(0)) { $0 | $1.0 ^ $1.1 } == 0
+        return zip(answer, wanted).reduce(UInt8(0)) { $0 | ($1.0 ^ $1.1) } == 0
     }
 }

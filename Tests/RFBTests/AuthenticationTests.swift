@@ -1,3 +1,4 @@
+import SeededNumbers
 import Testing
 
 @testable import RFB
@@ -31,6 +32,22 @@ struct AuthenticationTests {
         #expect(!VNCAuthentication.isRight(answer, challenge: challenge, password: ""))
         #expect(!VNCAuthentication.isRight([], challenge: challenge, password: "secret12"))
         #expect(!VNCAuthentication.isRight(answer, challenge: VNCAuthentication.challenge(), password: "secret12"))
+    }
+
+    @Test("an answer that differs in any bit is wrong, and so are 20,000 other ones")
+    func wrongAnswers() {
+        var random = SplitMix(state: 0x5ec)
+        let challenge = [UInt8](0..<16)
+        let answer = VNCAuthentication.answer(to: challenge, password: "right")
+        for bit in 0..<128 {
+            var other = answer
+            other[bit / 8] ^= 1 << (bit % 8)
+            #expect(!VNCAuthentication.isRight(other, challenge: challenge, password: "right"), "bit \(bit)")
+        }
+        let accepted = (0..<20_000).count { _ in
+            VNCAuthentication.isRight((0..<16).map { _ in UInt8(truncatingIfNeeded: random.next()) }, challenge: challenge, password: "right")
+        }
+        #expect(accepted == 0)
     }
 
     @Test("challenges differ")

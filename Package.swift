@@ -136,7 +136,7 @@ let package = Package(
         // The fuzz tests' numbers.
         .target(name: "SeededNumbers", path: "Tests/SeededNumbers"),
 
-        .testTarget(name: "UnplugTests", dependencies: ["EmulatorProtocol", "Unplug"]),
+        .testTarget(name: "UnplugTests", dependencies: ["EmulatorProtocol", "Unplug", "SeededNumbers"]),
         .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
         .testTarget(name: "HostTests", dependencies: ["Host", "Platform"]),
         .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol", "SeededNumbers"]),
@@ -169,7 +169,7 @@ let package = Package(
             dependencies: [
                 "CLinux", "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "Keeping", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
                 "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "demux-display", "demux-vnc", "demux-keyboard", "demux-nvme", "demux-watchdog", "Watch",
-                "Picture", "Surface", .product(name: "Logging", package: "swift-log"),
+                "Picture", "Surface", "Unplug", .product(name: "Logging", package: "swift-log"),
             ]),
     ],
     swiftLanguageModes: [.v6]

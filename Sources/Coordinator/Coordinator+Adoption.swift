@@ -6,6 +6,7 @@ import Keeping
 import Logging
 import Platform
 import Specification
+import Unplug
 
 /// What a predecessor left, for a coordinator that takes its guest over.
 public struct Inheritance {
@@ -52,6 +53,9 @@ extension Coordinator {
         adoptions = predecessors
         context.registry = ClaimRegistry(adopting: kept.claims.compactMap(\.entry), nextNumber: kept.nextClaim)
         context.unplug.restore(kept.unplug)
+        if let known = kept.platform, let address = PCIAddress(parsing: known.place), let device = PlatformDevice(header: known.header) {
+            context.platform.adopt(device, at: address)
+        }
         try context.adoptServers(kept)
         for known in kept.holdings {
             do { try adopt(known, of: kept.emulators.first { $0.specification.name == known.name }) } catch {

@@ -34,15 +34,17 @@ final class GuestContext {
     }
     /// The unplug ports, and what is unplugged.
     let unplug: UnplugDesk
+    /// What the coordinator's own server answers: the unplug ports and the platform device.
+    private(set) lazy var platform = PlatformFunction(self)
     /// Whether emulators must report the guest pages that they write: what one is told that starts in the middle of it.
     var dirtyLogging = false { didSet { recorder.changed() } }
     /// What outlives the emulators' processes, by their names.
     private var kept: [String: Holdings] = [:]
     /// Servers made before QEMU was started, highest first.
     var reserved: [ServerID] = [] { didSet { recorder.changed() } }
-    /// Server 7, kept for the coordinator's own ports (unplug, parked claims); disabled until then.
+    /// Server 7, kept for what the coordinator serves itself; disabled until then.
     var own: ServerID?
-    private var ownPorts: PortServer?
+    private var ownServer: OwnServer?
     private(set) var servesOwnPorts = false { didSet { recorder.changed() } }
     /// QEMU's servers, once it is dead.
     var strangers: [(id: ServerID, parked: ParkedServer)] = []
@@ -117,7 +119,7 @@ final class GuestContext {
 
     /// Serves the unplug ports from now on, above everybody; without reserved servers nobody of ours does.
     func serveOwnPorts() throws(HostError) {
-        guard let own, ownPorts == nil, let range = PortRange(first: UnplugPorts.firstPort, last: UnplugPorts.lastPort) else { return }
+        guard let own, ownServer == nil, let range = PortRange(first: UnplugPorts.firstPort, last: UnplugPorts.lastPort) else { return }
         do throws(Refusal) {
             _ = try registry.claim(.ports(range), owner: .coordinator, label: "PV unplug", interposing: [.ports(range)])
         } catch {
@@ -126,15 +128,16 @@ final class GuestContext {
         // The server answers every INVALIDATE from here on: a successor must know.
         servesOwnPorts = true
         recorder.commit()
-        ownPorts = try PortServer(loop: loop, host: host, server: own, range: range, handler: unplug)
+        ownServer = try OwnServer(loop: loop, host: host, server: own, ranges: ownRanges, handler: platform)
     }
 
     /// Goes on serving them where a predecessor was killed.
     func adoptOwnPorts(_ server: ServerID) throws(HostError) {
-        guard let range = PortRange(first: UnplugPorts.firstPort, last: UnplugPorts.lastPort) else { return }
         servesOwnPorts = true
-        ownPorts = try PortServer(loop: loop, host: host, server: server, range: range, handler: unplug, adopting: true)
+        ownServer = try OwnServer(loop: loop, host: host, server: server, ranges: ownRanges, handler: platform, adopting: true)
     }
+
+    private var ownRanges: [IORange] { registry.claims(of: .coordinator).map(\.range) }
 
     /// A server for one more emulator: a reserved one, otherwise a new one (always above QEMU's, which has the lowest).
     func takeServer() throws(HostError) -> ServerID {
@@ -144,8 +147,8 @@ final class GuestContext {
     /// Gives back what was reserved and never used, and the coordinator's own.
     func releaseServers() {
         strangers = []
-        if dying { ownPorts?.letGo() } else { ownPorts?.stop() }
-        ownPorts = nil
+        if dying { ownServer?.letGo() } else { ownServer?.stop() }
+        ownServer = nil
         servesOwnPorts = false
         registry.releaseAll(of: .coordinator)
         for server in reserved + (own.map { [$0] } ?? []) where !dying { try? host.destroyServer(server) }

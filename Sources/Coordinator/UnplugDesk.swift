@@ -8,7 +8,7 @@ import Unplug
 
 /// The one owner of the unplug ports: what the guest says there, what it has unplugged so far, and the policy when somebody does not
 /// obey. The guest's write completes only once everybody has answered, or the deadline has passed.
-final class UnplugDesk: PortHandler {
+final class UnplugDesk {
     /// Masks that may wait for the one being carried out: one a vCPU, and the control socket's.
     private struct Request {
         let classes: Set<UnplugClass>
@@ -52,8 +52,22 @@ final class UnplugDesk: PortHandler {
 
     func read(port: UInt16, size: Int) -> UInt32 { ports.read(port: port, size: size) }
 
+    /// - Parameter later: carries the write's end out; called once, and never from inside, after `false` was returned.
+    /// - Returns: whether the write has been carried out.
     func write(port: UInt16, size: Int, value: UInt32, later: @escaping () -> Void) -> Bool {
-        switch ports.write(port: port, size: size, value: value) {
+        carryOut(ports.write(port: port, size: size, value: value), later)
+    }
+
+    /// The same in the platform device's ports, counted from BAR0.
+    func readWindow(_ offset: Int, size: Int) -> UInt32 { ports.readWindow(offset, size: size) }
+
+    /// The same in the platform device's ports, counted from BAR0.
+    func writeWindow(_ offset: Int, size: Int, value: UInt32, later: @escaping () -> Void) -> Bool {
+        carryOut(ports.writeWindow(offset, size: size, value: value), later)
+    }
+
+    private func carryOut(_ effect: UnplugPorts.Effect, _ later: @escaping () -> Void) -> Bool {
+        switch effect {
         case .none: return true
         case .line(let line): logBook.record(source: "guest's PV driver", level: .info, text: line)
         case .lockROM(let locked):

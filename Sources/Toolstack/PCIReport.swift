@@ -9,6 +9,31 @@ public struct PCIFunctionReport: Equatable, Sendable {
     public let classCode: UInt16
     /// The id it has in QEMU; empty for those without.
     public let id: String
+    /// Its BARs and its ROM.
+    public let regions: [Region]
+
+    /// A BAR, wherever it is.
+    public struct Region: Equatable, Sendable {
+        /// 0 to 5; 6 is the ROM.
+        public let bar: Int
+        public let isMemory: Bool
+        /// Bytes, or ports.
+        public let size: Int64
+        public init(bar: Int, isMemory: Bool, size: Int64) {
+            self.bar = bar
+            self.isMemory = isMemory
+            self.size = size
+        }
+    }
+
+    public init(address: PCIAddress, vendor: UInt16, device: UInt16, classCode: UInt16, id: String, regions: [Region] = []) {
+        self.address = address
+        self.vendor = vendor
+        self.device = device
+        self.classCode = classCode
+        self.id = id
+        self.regions = regions
+    }
 
     /// Reads the reply of `query-pci` (qapi/pci.json): all functions, those behind bridges included. Nil when it is not one.
     ///
@@ -32,7 +57,11 @@ public struct PCIFunctionReport: Equatable, Sendable {
                 found.append(
                     PCIFunctionReport(
                         address: address, vendor: number("id", "vendor"), device: number("id", "device"),
-                        classCode: number("class_info", "class"), id: device["qdev_id"]?.text ?? ""))
+                        classCode: number("class_info", "class"), id: device["qdev_id"]?.text ?? "",
+                        regions: (device["regions"]?.elements ?? []).compactMap { region in
+                            guard let bar = region["bar"]?.integer, let size = region["size"]?.integer, let type = region["type"]?.text else { return nil }
+                            return Region(bar: Int(clamping: bar), isMemory: type == "memory", size: size)
+                        }))
                 if let behind = device["pci_bridge"]?["devices"] { waiting.append(behind) }
             }
         }

@@ -11,6 +11,8 @@ public struct SavedEmulators: Equatable, Sendable {
             case region(Region)
             /// What the guest has unplugged: the coordinator's own, under the name "demux".
             case unplug(Unplugged)
+            /// The platform device in QEMU's place: the coordinator's own, too.
+            case platform(Platform)
         }
         /// The emulator's name.
         public var emulator: String
@@ -75,6 +77,21 @@ public struct SavedEmulators: Equatable, Sendable {
         }
     }
 
+    /// The Xen platform device that the guest sees.
+    public struct Platform: Equatable, Sendable {
+        /// Its place, as a request for its register 0 has it.
+        public var place: UInt64
+        /// The header of its configuration space, 64 bytes.
+        public var header: [UInt8]
+
+        public init(place: UInt64, header: [UInt8]) {
+            self.place = place
+            self.header = header
+        }
+
+        static let length = 72
+    }
+
     public var records: [Record]
 
     public init(_ records: [Record] = []) { self.records = records }
@@ -97,6 +114,7 @@ public struct SavedEmulators: Equatable, Sendable {
     private static let stateKind: UInt32 = 1
     private static let regionKind: UInt32 = 2
     private static let unplugKind: UInt32 = 3
+    private static let platformKind: UInt32 = 4
     /// The name under which the coordinator's own records stand.
     public static let coordinator = "demux"
 
@@ -134,6 +152,11 @@ public struct SavedEmulators: Equatable, Sendable {
             case .unplug(let unplugged):
                 kind = Self.unplugKind
                 content = unplugged.encoded
+            case .platform(let platform):
+                kind = Self.platformKind
+                var bytes: [UInt8] = []
+                bytes.append(little: platform.place)
+                content = bytes + platform.header
             }
             guard (1...Self.longestName).contains(name.count), label.count <= Self.longestLabel else {
                 throw SavedEmulatorsError("the name '\(record.emulator.prefix(40))' or a label of it is too long")
@@ -204,6 +227,12 @@ public struct SavedEmulators: Equatable, Sendable {
                     let unplugged = Unplugged(classes: classes, flags: flags, product: product, build: build)
                 else { throw SavedEmulatorsError("what the guest has unplugged cannot be read") }
                 records.append(Record(emulator: emulator, .unplug(unplugged)))
+            case Self.platformKind:
+                var fields = Reader(content)
+                guard content.count == Platform.length, let place = fields.number(UInt64.self), let header = fields.take(64) else {
+                    throw SavedEmulatorsError("the platform device cannot be read")
+                }
+                records.append(Record(emulator: emulator, .platform(Platform(place: place, header: Array(header)))))
             case Self.firstOptionalKind...: continue
             default: throw SavedEmulatorsError("a record of '\(emulator)' is of kind \(kind), which this Demux does not know")
             }

@@ -254,12 +254,28 @@ final class DeviceModelProcess {
         desk.note(found)
         runs()
         updateStatus("running", slots: Self.slots(found))
-        // A restored guest's QEMU was made with all of its devices: disks that were unplugged go before the guest runs.
-        coordinator.unplugQEMUAgain { [unowned self] in
-            self.facade?.open()
-            // Before this there is no guest to take over.
-            self.coordinator.record()
-            self.keeper?.ready()
+        presentPlatform(found) { [unowned self] in
+            // A restored guest's QEMU was made with all of its devices: disks that were unplugged go before the guest runs.
+            coordinator.unplugQEMUAgain { [unowned self] in
+                self.facade?.open()
+                // Before this there is no guest to take over.
+                self.coordinator.record()
+                self.keeper?.ready()
+            }
+        }
+    }
+
+    /// Has the coordinator stand in the place of QEMU's platform device: a restored guest's does so already.
+    private func presentPlatform(_ functions: [PCIFunctionReport], _ done: @escaping () -> Void) {
+        // One that was saved without Demux has its BARs where only its QEMU knows, once it has read its own state.
+        guard coordinator.platform == nil, arguments.incoming == nil, let monitor, let function = QEMUPlatform.find(in: functions) else { return done() }
+        QEMUPlatform.read(function.address, from: monitor) { [unowned self] answer in
+            defer { done() }
+            do {
+                try self.coordinator.present(SavedPlatform(address: function.address, device: try answer.get()))
+            } catch {
+                self.note(.warning, "the platform device's own ports (BAR0) stay QEMU's, and what old drivers unplug there reaches QEMU alone: \(error)")
+            }
         }
     }
 

@@ -4,6 +4,7 @@ import Host
 import Platform
 import Specification
 import Toolstack
+import Unplug
 
 /// Decides what becomes of libxl's commands on QEMU's monitor, and joins QEMU's side of a guest with the coordinator's: VNC, saved states,
 /// devices plugged in at run time, input.
@@ -82,7 +83,11 @@ final class MonitorDesk: InputSink {
                     .unplug(
                         .init(classes: $0.classes, product: $0.product, build: $0.build, isBlacklisted: $0.isBlacklisted, isROMLocked: $0.isROMLocked)))
             }
-            done(.success(SavedEmulators(states + regions + (unplugged.map { [$0] } ?? []))))
+            let platform = coordinator.platform.map {
+                SavedEmulators.Record(
+                    emulator: SavedEmulators.coordinator, .platform(.init(place: $0.address.requestAddress, header: $0.device.header)))
+            }
+            done(.success(SavedEmulators(states + regions + [unplugged, platform].compactMap { $0 })))
         }
     }
 
@@ -95,6 +100,12 @@ final class MonitorDesk: InputSink {
             case .unplug(let old):
                 coordinator.preset(
                     SavedUnplug(classes: old.classes, product: old.product, build: old.build, isBlacklisted: old.isBlacklisted, isROMLocked: old.isROMLocked))
+            case .platform(let old):
+                guard let device = PlatformDevice(header: old.header) else {
+                    throw SystemError(
+                        "restore", "the Xen platform device", reason: "what was saved of it is no such device's", remedy: "the saved guest is damaged: start it anew")
+                }
+                try coordinator.present(SavedPlatform(address: PCIAddress(requestAddress: old.place), device: device))
             case .region(let region):
                 try coordinator.preset(SavedRegion(emulator: record.emulator, label: region.label, length: region.length, gfn: region.gfn.map { GFN($0) }))
             }

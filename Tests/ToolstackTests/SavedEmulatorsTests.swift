@@ -12,6 +12,7 @@ struct SavedEmulatorsTests {
         .init(emulator: "display", .region(.init(label: "vram", length: 16 << 20, gfn: 0xf1000))),
         .init(
             emulator: "demux", .unplug(.init(classes: [.nic, .ideDisk, .auxDisk], product: 0xffff, build: nil, isBlacklisted: true, isROMLocked: false))),
+        .init(emulator: "demux", .platform(.init(place: 0x10_0000_0000, header: Array(0..<64)))),
         .init(emulator: "b", .region(.init(label: "", length: 0, gfn: nil))),
         .init(emulator: String(repeating: "n", count: 32), .state([])),
     ])

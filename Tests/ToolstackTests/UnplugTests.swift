@@ -68,6 +68,23 @@ struct QEMUUnplugTests {
         }
     }
 
+    @Test("QEMU's platform device is known by its vendor and its BARs, and no other device is taken for it")
+    func platform() throws {
+        func function(_ slot: Int64, vendor: Int64, _ regions: JSONValue) -> JSONValue {
+            ["bus": 0, "slot": .integer(slot), "function": 0, "class_info": ["class": 0xff80], "id": ["vendor": .integer(vendor), "device": 1], "qdev_id": "", "regions": regions]
+        }
+        let own: JSONValue = [
+            ["bar": 1, "type": "memory", "address": -1, "size": .integer(16 << 20), "prefetch": true], ["bar": 0, "type": "io", "address": -1, "size": 256],
+        ]
+        let memory: JSONValue = [["bar": 1, "type": "memory", "address": -1, "size": .integer(16 << 20)]]
+        let functions = try #require(
+            PCIFunctionReport.list(from: [["devices": [function(1, vendor: 0x8086, own), function(4, vendor: 0x5853, memory), function(2, vendor: 0x5853, own)]]]))
+        #expect(QEMUPlatform.find(in: functions)?.address.device == 2)
+        #expect(QEMUPlatform.find(in: Array(functions.dropLast())) == nil)
+        #expect(QEMUPlatform.value(in: "portl[0x0cfc] = 0xff800001\r\n") == 0xff80_0001)
+        #expect(QEMUPlatform.value(in: "unknown command") == nil && QEMUPlatform.value(in: "x = 12") == nil)
+    }
+
     /// A QEMU without Xen has no unplug ports, which is the trouble that is to be found out: its devices stay, and it is said which.
     @Test("A real QEMU's disk and NIC are known by name, its CD-ROM is none, and what stays although it was told is reported")
     func realQEMU() throws {

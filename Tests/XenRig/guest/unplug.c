@@ -1,11 +1,12 @@
 // unplug.c: the PV unplug protocol as drivers other than Linux's speak it (90-unplug), from a boot sector.
 //
 // `config` (start.S): 1: blacklists, the log, the Windows drivers' order, the ROM lock and garbage, with a line `ok - …` or
-// `not ok - …` for each check; 2: one mask for disks and NICs, while vCPU 1 shows that it lives. It ends with `UNPLUG done: N passed, M failed`, and then says
+// `not ok - …` for each check; 2: one mask for disks and NICs, while vCPU 1 shows that it lives; 4: the
+// platform device's own ports, as SUSE's old drivers use them. It ends with `UNPLUG done: N passed, M failed`, and then says
 // `STILL n: …` for as long as it lives: what it finds of what was unplugged.
 #include "guest.h"
 
-enum { CONFIG_ORDER = 1, CONFIG_POLICY = 2 };
+enum { CONFIG_ORDER = 1, CONFIG_POLICY = 2, CONFIG_OLD = 4 };
 enum { PORT = 0x10, MAGIC = 0x49d2, BLACKLISTED = 0xd249, WINDOWS = 1, LINUX = 3, EXPERIMENTAL = 0xffff };
 enum { DISKS = 1, NICS = 2 };
 
@@ -154,6 +155,60 @@ static void garbage(void)
     check("and what was not is there", scratch(), 1);
 }
 
+// ---------------------------------------------------------------- the platform device's own ports
+static unsigned platform;
+static u16 window;
+// The platform device's place and where its BAR0 is; says what is wrong with it, 0 when nothing is.
+static const char *look_at_platform(void)
+{
+    for (platform = 0; platform < 32; platform++) if ((pci_read(platform, 0, 0, 4) & 0xffff) == 0x5853) break;
+    if (platform == 32) return "missing";
+    u32 bar = pci_read(platform, 0, 0x10, 4);
+    window = bar & ~0xff;
+    if ((bar & 0xff) != 1 || bar >> 16 || !window) return "without ports";
+    if (!(pci_read(platform, 0, 4, 2) & 1)) return "not decoding";
+    if (in(window, 1) > 1 || in(window + 4, 4) != ~0u) return "not answering";
+    if (in(window, 1) != in(PORT, 1)) return "not the one with the flags";
+    return 0;
+}
+static const char *platform_words(void) { const char *wrong = look_at_platform(); return wrong ? wrong : "whole"; }
+
+static void old(void)
+{
+    const char *wrong = look_at_platform();
+    check("the firmware has given the platform device its ports", wrong != 0, 0);
+    check("it is the device that QEMU has", pci_read(platform, 0, 0, 4), 0x00015853);
+    check("of its class and revision", pci_read(platform, 0, 8, 4), 0xff800001);
+    check("of its subsystem", pci_read(platform, 0, 0x2c, 4), 0x00015853);
+    check("and on its pin", pci_read(platform, 0, 0x3d, 1), 1);
+    pci_write(platform, 0, 4, 2, 0);
+    pci_write(platform, 0, 0x10, 4, ~0u);
+    check("its BAR0 is 256 ports", pci_read(platform, 0, 0x10, 4), 0xffffff01);
+    pci_write(platform, 0, 0x10, 4, 0xdf00);
+    u32 base = pci_read(platform, 0, 0x14, 4);
+    check("its BAR1 is prefetchable memory with a place", (base & 0xffffff) == 8 && base >> 24, 1);
+    check("without decoding nobody is there", in(0xdf00, 1), 0xff);
+    pci_write(platform, 0, 4, 2, 3);
+    check("it answers where it has been moved to", in(0xdf00, 1), 0);
+    check("and not where it was", in(window, 1), 0xff);
+    check("its memory reads as zeros", *(volatile u32 *)((base & 0xff000000) + 0x1234), 0);
+    window = 0xdf00;
+    for (const char *s = "words through BAR0\n"; *s; s++) out(window + 0x40, 1, (u8)*s);
+    out(window, 1, 1);
+    check("its first port is the ROM's lock", in(PORT, 1), 1);
+    out(window, 1, 0);
+    check("the disks are there", ide() + nvme(), 2);
+    check("the NICs are there", nics() + c_device(), 2);
+    out(window + 8, 4, 1);
+    check("after 1 at +8: no disk", ide() + nvme(), 0);
+    check("the NICs are still there", nics() + c_device(), 2);
+    out(window + 4, 4, 1);
+    check("after 1 at +4: no NIC either", nics() + c_device(), 0);
+    out(window + 8, 1, 2);
+    check("again: nothing comes back", ide() + nvme() + nics() + c_device(), 0);
+    check("what is neither is still there", scratch(), 1);
+}
+
 // ---------------------------------------------------------------- a policy
 static volatile u32 written;
 
@@ -176,6 +231,8 @@ void vcpu_main(unsigned vcpu)
         print("UNPLUG went on\n");
         check("the ports are served afterwards", in(PORT, 2), MAGIC);
         unplug(DISKS | NICS);
+    } else if (config & CONFIG_OLD) {
+        old();
     } else {
         protocol();
         windows();
@@ -189,6 +246,7 @@ void vcpu_main(unsigned vcpu)
         if (n % 4) continue;
         u32 disks = ide() + nvme(), cards = nics() + c_device();
         print("STILL %u: disks %u, NICs %u\n", n / 4, disks, cards);
+        print("PLATFORM %u is %s\n", n / 4, platform_words());
         // The Windows drivers say so again when they resume.
         if ((config & CONFIG_ORDER) && cards) { name(EXPERIMENTAL, 1); unplug(DISKS); unplug(NICS); print("AGAIN\n"); }
     }

@@ -1,6 +1,6 @@
 # 90-unplug: PV unplug across QEMU and our emulators. A Linux guest's own unplug sequence, the same guest without it, the order of the Windows
 # drivers from a boot sector with blacklists, the ROM lock and garbage, save and restore, and each policy when somebody does not obey.
-# needs: demux demux-dm demux-nvme demux-c-scratch demux-scratch demux-test-emulator
+# needs: demux demux-dm demux-keeper demux-nvme demux-c-scratch demux-scratch demux-test-emulator
 # limit: 1800
 . /share/lib-spec.sh
 . /share/lib-display.sh
@@ -126,6 +126,17 @@ check "the driver's words are in demux logs, escaped" eval "demux logs $DOMID -n
 check "the log is bounded" [ "$(stat -c %s "$(LOG_OF unplug-windows)")" -lt 300000 ]
 diag "$(wc -lc < "$(LOG_OF unplug-windows)") lines and bytes of log"
 check "all emulators serve" eval "[ \$(demux status $DOMID | grep -c ' serving') = 3 ]"
+# What the guest finds of the platform device, told once more.
+platform_is_whole() {
+  local from; from=$(guest_lines "$DOMID" | grep -c PLATFORM)
+  check "$1: the guest finds the platform device whole" wait_until 60 eval "[ \$(guest_lines $DOMID | grep -c 'PLATFORM .* is whole') -gt $from ]"
+  check "$1: and never otherwise" fails guest_said "$DOMID" 'PLATFORM .* is (missing|not|without)'
+}
+platform_is_whole "at the end"
+check "demux status: the coordinator stands in its place" status_has "$DOMID" 'PCI 0000:00:[0-9a-f]*\.0.*\(coordinator\)|\(coordinator\).*PCI 0000:00:'
+check "the coordinator is killed" kill -KILL "$(pgrep -x demux-dm)"
+check "another one takes over" wait_until 30 status_has "$DOMID" "adopted 1 time"
+platform_is_whole "after a coordinator was killed"
 saved_and_restored() {
   if xl save unplug-windows saved.img > save.log 2>&1; then ok "xl save succeeds"; else not_ok "xl save succeeds"; diag_file save.log; fi
   check "nothing of Demux is left after the save" wait_until 30 nothing_of_demux
@@ -140,10 +151,26 @@ saved_and_restored() {
   check "QEMU's NIC goes when the guest says so again, as drivers do when they resume" wait_for_guest "$DOMID" 'STILL .*disks 0, NICs 0' 60
   guest_lines "$DOMID" | head -n 8 | sed 's/^/# /'
   check "demux status shows what is unplugged" status_has "$DOMID" 'unplugged ide-disk, scsi-disk, .*nic'
+  platform_is_whole "restored"
   sed 's/^/# /' /run/scenario/status.txt
 }
 if [ "$FULL" = 1 ]; then saved_and_restored; else skip "save and restore of a guest that has unplugged: only with DEMUX_TEST_FULL=1"; fi
 ended unplug-windows
+
+# ---------------------------------------------------------------- the platform device's own ports, as SUSE's old drivers use them
+program old.img 04
+cp old.img nvme.img; truncate -s 32M nvme.img
+spec "$PWD/nvme.img"
+cfg=$(guest_cfg unplug-old 1 "$PWD/old.img" "$VIF" "${LINES[@]}")
+started "$cfg" unplug-old || return
+check "the guest program comes to its end" wait_for_guest "$DOMID" 'UNPLUG done' 120
+guest_lines "$DOMID" > old.txt; cp old.txt $LOGS/unplug-old.txt
+guest_results old.txt "old ports"
+check "demux status: QEMU's IDE disk and NIC are gone" unplugged_from QEMU 'ide0-hd0.*|.*nic'
+check "demux status: our NVMe disk is gone" unplugged_from "emulator 'disk'" 'NVMe disk RIG1'
+check "demux status: the C device is gone" unplugged_from "emulator 'cdev'" 'c-scratch'
+check "the driver's words are in demux logs" eval "demux logs $DOMID -n 2000 | grep -qF 'words through BAR0'"
+ended unplug-old
 
 # ---------------------------------------------------------------- who does not obey
 # policy POLICY EMULATOR…: a guest whose NICs do what their names say when they are told. One that dies without a successor is `gone`.

@@ -1,20 +1,29 @@
 import Host
 import Platform
 
-/// What answers the accesses of the coordinator's own server.
-protocol PortHandler: AnyObject {
-    /// - Parameters:
-    ///   - port: in the server's range, the whole access.
-    ///   - size: 1, 2 or 4 bytes.
-    func read(port: UInt16, size: Int) -> UInt32
-    /// - Parameter later: carries the write's end out; called once, and never from inside, after `false` was returned.
-    /// - Returns: whether the write has been carried out.
-    func write(port: UInt16, size: Int, value: UInt32, later: @escaping () -> Void) -> Bool
+/// One access to what the coordinator serves itself.
+struct OwnAccess: Equatable {
+    enum Space { case ports, memory, configuration }
+    let space: Space
+    /// A port, a guest-physical address, or a PCI request address.
+    let address: UInt64
+    /// Bytes: 1, 2 or 4, in memory also 8.
+    let size: Int
 }
 
-/// Serves the coordinator's own ioreq server in its event loop: one range of ports. A write may be answered later; every other slot,
-/// INVALIDATE and TIMEOFFSET are served meanwhile.
-final class PortServer {
+/// What answers the accesses of the coordinator's own server.
+protocol OwnAccessHandler: AnyObject {
+    /// Whether all of an access is the handler's.
+    func serves(_ access: OwnAccess) -> Bool
+    func read(_ access: OwnAccess) -> UInt64
+    /// - Parameter later: carries the write's end out; called once, and never from inside, after `false` was returned.
+    /// - Returns: whether the write has been carried out.
+    func write(_ access: OwnAccess, value: UInt64, later: @escaping () -> Void) -> Bool
+}
+
+/// Serves the coordinator's own ioreq server in its event loop. A write may be answered later; every other slot, INVALIDATE and TIMEOFFSET are
+/// served meanwhile.
+final class OwnServer {
     /// Repetitions of one request beyond which it is answered as malformed (emulator protocol, section 6.4).
     private static let mostRepetitions: UInt32 = 65_536
 
@@ -30,26 +39,26 @@ final class PortServer {
     private let loop: EventLoop
     private let host: any Host
     private let server: ServerID
-    private let range: PortRange
     private let channel: any SharedChannel
     private let memory: (any GuestMemory)?
-    private unowned let handler: any PortHandler
+    private unowned let handler: any OwnAccessHandler
     private var jobs: [Job?]
     private var nextNumber: UInt64 = 0
     private var running = true
     private var stopping = false
 
-    /// Takes the range, enables the server and serves it from now on.
-    /// - Parameter adopting: another coordinator has done so before, and was killed.
+    /// Takes the ranges, enables the server and serves it from now on.
+    /// - Parameters:
+    ///   - ranges: those that there are already; others can be mapped later.
+    ///   - adopting: another coordinator has done so before, and was killed.
     init(
-        loop: EventLoop, host: any Host, server: ServerID, range: PortRange, handler: any PortHandler, adopting: Bool = false
+        loop: EventLoop, host: any Host, server: ServerID, ranges: [IORange], handler: any OwnAccessHandler, adopting: Bool = false
     ) throws(HostError) {
         self.loop = loop
         self.host = host
         self.server = server
-        self.range = range
         self.handler = handler
-        if adopting { try host.mapAgain(.ports(range), to: server) } else { try host.map(.ports(range), to: server) }
+        for range in ranges { if adopting { try host.mapAgain(range, to: server) } else { try host.map(range, to: server) } }
         channel = try host.openChannel(server)
         memory = try? host.guestMemory()
         jobs = Array(repeating: nil, count: channel.vcpuCount)
@@ -63,7 +72,7 @@ final class PortServer {
             }
         } catch {
             try? host.setServer(server, enabled: false)
-            throw (error as? HostError) ?? HostError("serve", "\(range)", .failed((error as? SystemError)?.code ?? 0), detail: "\(error)")
+            throw (error as? HostError) ?? HostError("serve", "the coordinator's own ranges", .failed((error as? SystemError)?.code ?? 0), detail: "\(error)")
         }
         guard adopting else {
             pump()
@@ -76,7 +85,7 @@ final class PortServer {
         }
     }
 
-    /// What the one before had taken is carried out again: nothing that a guest does at these ports is different the second time.
+    /// What the one before had taken is carried out again: nothing that a guest does here is different the second time.
     private func takeOver() {
         guard running else { return }
         for vcpu in jobs.indices {
@@ -119,7 +128,7 @@ final class PortServer {
         }
     }
 
-    /// No write to these ports is ever posted, and nothing here has a clock: a TIMEOFFSET is taken and passed over.
+    /// No write to these ranges is ever posted, and nothing here has a clock: a TIMEOFFSET is taken and passed over.
     private func drainRing() {
         guard let ring = channel.ring else { return }
         for _ in 0..<BufferedRing.capacity where ring.next() == nil { return }
@@ -130,7 +139,8 @@ final class PortServer {
         nextNumber &+= 1
         jobs[vcpu] = job
         switch request.kind {
-        case .portIO where isServed(request) && !stopping: advance(vcpu)
+        case .portIO, .copy, .pciConfig:
+            if isServed(request) && !stopping { advance(vcpu) } else { answer(vcpu, request.unservedAnswer) }
         case .invalidate:
             memory?.invalidate()
             answer(vcpu, request.data)
@@ -140,10 +150,17 @@ final class PortServer {
     }
 
     private func isServed(_ request: IORequest) -> Bool {
-        guard [1, 2, 4].contains(request.size), (1...Self.mostRepetitions).contains(request.count), !request.dataIsPointer || memory != nil,
-            let port = UInt16(exactly: request.address), let access = PortRange(first: port, count: Int(request.size))
+        guard AccessSize.isValid(request.size), request.size < 8 || request.kind == .copy, (1...Self.mostRepetitions).contains(request.count),
+            !request.dataIsPointer || memory != nil
         else { return false }
-        return range.contains(access)
+        return handler.serves(Self.access(request, 0))
+    }
+
+    /// One repetition. In memory the place goes on with each; a port stays where it is.
+    private static func access(_ request: IORequest, _ index: UInt32) -> OwnAccess {
+        let space: OwnAccess.Space = request.kind == .copy ? .memory : request.kind == .pciConfig ? .configuration : .ports
+        let address = space == .memory ? stepped(request.address, request, index) : request.address
+        return OwnAccess(space: space, address: address, size: Int(request.size))
     }
 
     /// Carries out repetitions until one has to wait.
@@ -151,20 +168,23 @@ final class PortServer {
         while var job = jobs[vcpu] {
             let request = job.request
             guard job.index < request.count else { return finish(vcpu, job) }
-            let (port, size) = (UInt16(truncatingIfNeeded: request.address), Int(request.size))
+            let access = Self.access(request, job.index)
+            // A run through memory may leave what is ours, and a write may have moved it.
+            let isOurs = handler.serves(access)
             let buffer = GuestAddress(Self.stepped(request.data, request, job.index))
             job.index += 1
             guard request.direction == .write else {
-                let value = UInt64(handler.read(port: port, size: size)) & AccessSize.allOnes(request.size)
+                let value = isOurs ? handler.read(access) & request.allOnes : request.allOnes
                 if request.dataIsPointer { _ = memory?.store(buffer, value: value, size: request.size) } else { job.value = value }
                 jobs[vcpu] = job
                 continue
             }
+            jobs[vcpu] = job
+            guard isOurs else { continue }
             var value = request.data
             if request.dataIsPointer { value = memory?.load(buffer, size: request.size) ?? request.allOnes }
-            jobs[vcpu] = job
             let number = job.number
-            let isDone = handler.write(port: port, size: size, value: UInt32(truncatingIfNeeded: value & AccessSize.allOnes(request.size))) { [weak self] in
+            let isDone = handler.write(access, value: value & request.allOnes) { [weak self] in
                 guard let self, self.running, self.jobs[vcpu]?.number == number else { return }
                 self.advance(vcpu)
                 // What came for this slot in the meantime rang then.

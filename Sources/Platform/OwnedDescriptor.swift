@@ -25,6 +25,9 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
         return OwnedDescriptor(adopting: copy)
     }
 
+    /// Keeps it from programs that this process starts.
+    public borrowing func setCloseOnExec() { _ = demux_set_cloexec(raw, 1) }
+
     /// Makes reads and writes return EAGAIN instead of waiting.
     public borrowing func setNonBlocking(_ on: Bool) throws(SystemError) {
         guard demux_set_nonblocking(raw, on ? 1 : 0) >= 0 else { throw SystemError("change the mode of", "descriptor \(raw)") }

@@ -46,7 +46,7 @@ struct CursorTests {
         let memory = try SurfaceMemory.create(width: 8, height: 8)
         let changes = 5000
         let shared = try SharedWriter(memory, width: 8, height: 8)
-        let reader = try SurfaceReader(SurfaceMemory.readOnly(memory), width: 8, height: 8)
+        let reader = try SurfaceReader(memory.readOnly(), width: 8, height: 8)
         let join = onThread {
             shared.writer.withLock { writer in
                 for number in 1...changes { writer.setCursor(Self.cursor(number)) }

@@ -89,7 +89,7 @@ struct DamageTests {
         let width = 64, height = 48, updates = 20_000
         let memory = try SurfaceMemory.create(width: width, height: height)
         let shared = try SharedWriter(memory, width: width, height: height)
-        var reader = try SurfaceReader(SurfaceMemory.readOnly(memory), width: width, height: height)
+        var reader = try SurfaceReader(memory.readOnly(), width: width, height: height)
         let join = onThread {
             shared.writer.withLock { writer in
                 var random = FixedRandom(state: 3)

@@ -17,7 +17,7 @@ struct Ends: ~Copyable {
         // All of them, or none: a value with several owners in it cannot be half made.
         let memory = try SurfaceMemory.create(width: width, height: height)
         let writer = try SurfaceWriter(memory.descriptor.duplicate(), width: width, height: height)
-        let reader = try SurfaceReader(SurfaceMemory.readOnly(memory), width: width, height: height)
+        let reader = try SurfaceReader(memory.readOnly(), width: width, height: height)
         let raw = try memory.map(what: "a surface under test")
         self.memory = memory
         self.writer = writer

@@ -7,8 +7,10 @@ import Keeping
 import LocalHost
 import Logging
 import Platform
+import SeededNumbers
 import Specification
 import Synchronization
+import TestTools
 import Testing
 
 /// What a keeper does, in the test's own process: it goes on when a coordinator is dropped.
@@ -223,7 +225,7 @@ struct AdoptionTests {
         let stop = Promise<Void>()
         let vcpu = try guest.vcpu()
         let result = Self.load(guest, vcpu, 0x554, stop)
-        var random = Numbers(seed: 96)
+        var random = SplitMix(state: 96)
         for _ in 0..<(20 * thorough) {
             usleep(UInt32.random(in: 0...3000, using: &random))
             try guest.crash()

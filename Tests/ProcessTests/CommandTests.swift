@@ -2,6 +2,7 @@ import ControlProtocol
 import Glibc
 import Host
 import Platform
+import TestTools
 import Testing
 
 /// A `demux` that was started and goes on, with what it has printed so far.

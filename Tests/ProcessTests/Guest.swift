@@ -9,6 +9,7 @@ import Logging
 import Platform
 import Specification
 import Synchronization
+import TestTools
 import Testing
 
 /// What only keeps a test that hangs from hanging for ever; never a measure of anything.

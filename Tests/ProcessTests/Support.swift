@@ -3,50 +3,8 @@ import Glibc
 import Host
 import LocalHost
 import Platform
+import TestTools
 import Testing
-
-/// A folder of a test's own, removed with everything in it when the test is over.
-final class TemporaryFolder: Sendable {
-    let path: String
-
-    init() throws {
-        // Short: a control socket's path has at most 107 bytes.
-        var template = Array("/tmp/demux-proc-XXXXXX".utf8CString)
-        path = try #require(mkdtemp(&template).map { String(cString: $0) })
-    }
-
-    deinit { Self.remove(path) }
-
-    @discardableResult
-    func write(_ text: String, to name: String, mode: mode_t = 0o644) throws -> String {
-        let file = "\(path)/\(name)"
-        let handle = try #require(fopen(file, "w"))
-        let bytes = Array(text.utf8)
-        #expect(fwrite(bytes, 1, bytes.count, handle) == bytes.count)
-        fclose(handle)
-        #expect(chmod(file, mode) == 0)
-        return file
-    }
-
-    private static func remove(_ path: String) {
-        for name in names(in: path) where unlink("\(path)/\(name)") != 0 { remove("\(path)/\(name)") }
-        rmdir(path)
-    }
-
-    /// What is in a folder; nothing when there is none.
-    static func names(in path: String) -> [String] {
-        guard let folder = opendir(path) else { return [] }
-        defer { closedir(folder) }
-        var found: [String] = []
-        while let entry = readdir(folder) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name != "." && name != ".." { found.append(name) }
-        }
-        return found.sorted()
-    }
-}
 
 /// What the kernel tells of UNIX sockets.
 enum UnixSockets {

@@ -2,6 +2,7 @@ import ControlProtocol
 import Glibc
 import Platform
 import Specification
+import TestTools
 import Testing
 
 @testable import demux

@@ -1,13 +1,14 @@
 import CLinux
 import Glibc
 import Platform
+import SeededNumbers
 import Surface
 import Testing
 
 @Suite("A surface between processes that do not trust each other")
 struct HostileTests {
     /// Random words where a writer may write: flags, numbers, ring, now and then the cursor.
-    private func scribble(_ base: UnsafeMutableRawPointer, _ random: inout FixedRandom, cursor: Bool) {
+    private func scribble(_ base: UnsafeMutableRawPointer, _ random: inout SplitMix, cursor: Bool) {
         for offset in [40, 48, 56, 64, 72, 80, 88] where random.next() % 3 == 0 {
             base.storeBytes(of: random.next() >> (random.next() % 64), toByteOffset: offset, as: UInt64.self)
         }
@@ -26,7 +27,7 @@ struct HostileTests {
     @Test("whatever a writer leaves in header, ring and cursor, a reader sees only what lies in the surface")
     func fuzz() throws {
         var ends = try Ends()
-        var random = FixedRandom(state: 0x5eed)
+        var random = SplitMix(state: 0x5eed)
         let whole = SurfaceRectangle(x: 0, y: 0, width: 64, height: 48)
         var kinds: [String: Int] = [:]
         var outside = 0

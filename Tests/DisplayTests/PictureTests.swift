@@ -15,9 +15,7 @@ struct PictureTests {
         let machine = try Machine()
         machine.setMode(320, 200)
         let reader = try machine.reader(viewers: 1)
-        try machine.showsThePicture("an empty screen")
-        try machine.clean()
-        try machine.eventually("rest") { machine.rests }
+        try machine.restsAtThePicture("an empty screen")
         var surface = try machine.surfaces.newest()
         _ = surface.take { _ in }
         _ = reader.isRung()

@@ -43,9 +43,7 @@ struct ReaderTests {
         let machine = try Machine()
         machine.setMode(320, 200)
         try machine.reader(viewers: 1)
-        try machine.showsThePicture("the picture")
-        try machine.clean()
-        try machine.eventually("rest") { machine.rests }
+        try machine.restsAtThePicture("the picture")
         _ = machine.coordinator.takeReceived()
         for _ in 0..<100 { machine.guest.turn() }
         #expect(!machine.asks())
@@ -74,9 +72,7 @@ struct ReaderTests {
         let machine = try Machine()
         machine.setMode(320, 200)
         let first = try machine.reader(viewers: 1)
-        try machine.showsThePicture("the picture")
-        try machine.clean()
-        try machine.eventually("rest") { machine.rests }
+        try machine.restsAtThePicture("the picture")
         _ = first.isRung()
         let frame = try machine.surfaces.newest().frame
         let second = try machine.reader(viewers: 1)
@@ -108,9 +104,7 @@ struct ReaderTests {
         let machine = try Machine()
         machine.setMode(320, 200)
         let reader = try machine.reader(viewers: 1)
-        try machine.showsThePicture("the picture")
-        try machine.clean()
-        try machine.eventually("rest") { machine.rests }
+        try machine.restsAtThePicture("the picture")
         machine.coordinator.answersAtOnce = false
         try machine.store(0xabcdef, at: 5000)
         try machine.eventually("it asks") { machine.coordinator.unanswered.contains { if case .regionDirty = $0.body { true } else { false } } }
@@ -130,9 +124,7 @@ struct ReaderTests {
         let machine = try Machine()
         machine.setMode(320, 200)
         try machine.reader(viewers: 1)
-        try machine.showsThePicture("the picture")
-        try machine.clean()
-        try machine.eventually("rest") { machine.rests }
+        try machine.restsAtThePicture("the picture")
         machine.coordinator.answersAtOnce = false
         try machine.store(0xabcdef, at: 5000)
         try machine.eventually("it asks") { machine.coordinator.unanswered.contains { if case .regionDirty = $0.body { true } else { false } } }

@@ -265,6 +265,13 @@ final class Machine {
         try eventually(what, sourceLocation: sourceLocation) { try isRight() }
     }
 
+    /// Waits until the surface shows the picture and nothing is left to do for it.
+    func restsAtThePicture(_ what: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
+        try showsThePicture(what, sourceLocation: sourceLocation)
+        try clean()
+        try eventually("rest", sourceLocation: sourceLocation) { rests }
+    }
+
     /// Whether the first bytes of video memory are the model's.
     func hasTheMemory(_ count: Int) throws -> Bool {
         let base = try region.content.base

@@ -120,7 +120,7 @@ let package = Package(
 
         // Emulators that misbehave in one way each, and one that answers late, for the process tests.
         .executableTarget(
-            name: "demux-test-emulator", dependencies: ["EmulatorKit", "EmulatorProtocol", "Host", "Platform", "Surface"], path: "Tests/TestEmulator"),
+            name: "demux-test-emulator", dependencies: ["CLinux", "EmulatorKit", "EmulatorProtocol", "Host", "Platform", "Surface"], path: "Tests/TestEmulator"),
 
         // Round trips of the Swift emulator against a bare C loop (`make bench`).
         .executableTarget(
@@ -135,28 +135,30 @@ let package = Package(
 
         // The fuzz tests' numbers.
         .target(name: "SeededNumbers", path: "Tests/SeededNumbers"),
+        // Threads and temporary folders of tests.
+        .target(name: "TestTools", dependencies: ["Platform"], path: "Tests/TestTools"),
 
         .testTarget(name: "UnplugTests", dependencies: ["EmulatorProtocol", "Unplug", "SeededNumbers"]),
-        .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
-        .testTarget(name: "HostTests", dependencies: ["Host", "Platform"]),
+        .testTarget(name: "PlatformTests", dependencies: ["CLinux", "Platform", "TestTools"]),
+        .testTarget(name: "HostTests", dependencies: ["Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol", "SeededNumbers"]),
         .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host"]),
-        .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance"]),
+        .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance", "SeededNumbers", "TestTools"]),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
-        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "CCommit", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example", "SeededNumbers"]),
-        .testTarget(name: "SurfaceTests", dependencies: ["CLinux", "CSurface", "Surface", "Platform"]),
+        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "CCommit", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example", "SeededNumbers", "TestTools"]),
+        .testTarget(name: "SurfaceTests", dependencies: ["CLinux", "CSurface", "Surface", "Platform", "SeededNumbers", "TestTools"]),
         .testTarget(name: "VGATests", dependencies: ["VGA", "SeededNumbers"]),
         .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform", "SeededNumbers"]),
         .testTarget(name: "PictureTests", dependencies: ["Picture", "Surface", "Platform"]),
-        .testTarget(name: "LocalCPUTests", dependencies: ["LocalCPU", "LocalHost", "Host", "Platform"]),
-        .testTarget(name: "DisplayTests", dependencies: ["demux-display", "VGA", "Surface", "EmulatorKit", "EmulatorProtocol", "Host", "Platform"]),
+        .testTarget(name: "LocalCPUTests", dependencies: ["LocalCPU", "LocalHost", "Host", "Platform", "TestTools"]),
+        .testTarget(name: "DisplayTests", dependencies: ["demux-display", "VGA", "Surface", "EmulatorKit", "EmulatorProtocol", "Host", "Platform", "SeededNumbers", "TestTools"]),
         .testTarget(name: "KeyboardTests", dependencies: ["demux-keyboard", "EmulatorKit", "SeededNumbers"]),
         .testTarget(name: "NVMeTests", dependencies: ["demux-nvme", "NVMe", "CLinux", "EmulatorKit", "EmulatorProtocol", "Host", "Platform", "SeededNumbers"]),
-        .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform"]),
+        .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform", "TestTools"]),
         // The exporter as a real process, real viewers and hostile ones.
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux", "SeededNumbers"]),
-        .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack"]),
-        .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux"]),
+        .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack", "SeededNumbers", "TestTools"]),
+        .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux", "SeededNumbers", "TestTools"]),
         .testTarget(name: "WatchTests", dependencies: ["Watch", "Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "SeeingTests", dependencies: ["Seeing", "CIoreq", "ControlProtocol", "Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", "SeededNumbers", .product(name: "Logging", package: "swift-log")]),
@@ -169,7 +171,7 @@ let package = Package(
             dependencies: [
                 "CLinux", "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "Keeping", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
                 "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "demux-display", "demux-vnc", "demux-keyboard", "demux-nvme", "demux-watchdog", "Watch",
-                "Picture", "Surface", "Unplug", .product(name: "Logging", package: "swift-log"),
+                "Picture", "Surface", "Unplug", "SeededNumbers", "TestTools", .product(name: "Logging", package: "swift-log"),
             ]),
     ],
     swiftLanguageModes: [.v6]

@@ -13,8 +13,6 @@ final class KeptServer {
     /// Stands between the host's pages and an emulator that cannot serve those; nil for one that does.
     private(set) var relay: Relay? { didSet { context.recorder.changed() } }
     private var parked: ParkedServer?
-    /// The slots of one that was closed while a process had them.
-    private var drained: (any SharedChannel)?
 
     /// Whether it was enabled: from then on a vCPU may wait in it.
     private(set) var isOpen = false { didSet { context.recorder.changed() } }
@@ -69,7 +67,6 @@ final class KeptServer {
     func open() throws(HostError) {
         // In this order: what is bound by us cannot be bound by anybody else.
         unpark()
-        drained = nil
         isOpen = true
         isClosed = false
         isHandedOver = true
@@ -180,10 +177,8 @@ final class KeptServer {
                 relay.park()
             } else if let parked {
                 parked.pump()
-            } else if drained == nil {
-                let channel = try context.host.openChannel(id)
-                drained = channel
-                try Drain.answerAll(channel)
+            } else {
+                parked = try ParkedServer(loop: context.loop, host: context.host, server: id)
             }
         } catch {
             context.logBook.note(.error, "emulator '\(name)': \(error)")
@@ -193,7 +188,7 @@ final class KeptServer {
     /// Calls `done` when every vCPU has taken its answer: a server that goes earlier takes the answer with it, and the vCPU stays
     /// blocked. At most a second: a paused vCPU takes nothing.
     func whenTaken(patience: Int = 1000, _ done: @escaping () -> Void) {
-        let channel = relay?.source ?? parked?.source ?? drained
+        let channel = relay?.source ?? parked?.source
         guard let channel, !context.dying, patience > 0,
             (0..<channel.vcpuCount).contains(where: { channel.slots.state($0) != IORequest.State.none })
         else { return done() }
@@ -206,7 +201,6 @@ final class KeptServer {
         relay?.stop()
         relay = nil
         unpark()
-        drained = nil
         isOpen = false
     }
 

@@ -1,7 +1,6 @@
 import ControlProtocol
 import Host
 import Platform
-import Surface
 
 /// The memory in which one process of an emulator counts its latencies and traces its requests.
 final class ObservationMemory {
@@ -22,7 +21,7 @@ final class ObservationMemory {
     func duplicate() throws(SystemError) -> OwnedDescriptor { try memory.duplicate() }
 
     /// For whoever looks.
-    func readOnly() throws(SystemError) -> OwnedDescriptor { try SurfaceMemory.readOnly(memory.memory) }
+    func readOnly() throws(SystemError) -> OwnedDescriptor { try memory.readOnly() }
 
     /// Switches the ring on or off. Touches the first page only, which the emulator has touched.
     func setTracing(_ on: Bool) { ObservationPage(base: memory.base).setTracing(on) }

@@ -197,7 +197,7 @@ final class SurfaceBoard {
         let bag = DescriptorBag()
         do {
             // The page is the reader's: the display only looks.
-            bag.add(try SurfaceMemory.readOnly(reader.page))
+            bag.add(try reader.page.readOnly())
             bag.add(try reader.frame.ringing.duplicate())
             bag.add(try reader.want.hearing.duplicate())
         } catch {
@@ -224,7 +224,7 @@ final class SurfaceBoard {
         }
         let bag = DescriptorBag()
         do {
-            bag.add(try SurfaceMemory.readOnly(scanout.memory))
+            bag.add(try scanout.memory.readOnly())
         } catch {
             return logBook.note(.warning, "reader \(reader.number) (\(reader.name)) is not given the surface: \(error)")
         }
@@ -271,14 +271,14 @@ final class SurfaceBoard {
     var status: DisplayStatus? {
         guard displayName != nil || scanout != nil else { return nil }
         var status = DisplayStatus(emulator: displayName, width: scanout?.size.width, height: scanout?.size.height)
-        if let scanout, let look = try? SurfaceReader(SurfaceMemory.readOnly(scanout.memory), width: scanout.size.width, height: scanout.size.height) {
+        if let scanout, let look = try? SurfaceReader(scanout.memory.readOnly(), width: scanout.size.width, height: scanout.size.height) {
             status.frames = look.frame
             status.isBlank = look.isBlank
         }
         status.readers = readers.values.sorted { $0.number < $1.number }.map { reader in
             var entry = DisplayStatus.Reader(number: reader.number, name: reader.name)
             if let watch = try? SurfaceReaderWatch(
-                SurfaceMemory.readOnly(reader.page), frame: reader.frame.ringing.duplicate(), want: reader.want.hearing.duplicate())
+                reader.page.readOnly(), frame: reader.frame.ringing.duplicate(), want: reader.want.hearing.duplicate())
             {
                 entry.viewers = watch.viewers
                 entry.maxRate = watch.maxRate

@@ -1,4 +1,3 @@
-import CLinux
 import EmulatorProtocol
 import Glibc
 import Host
@@ -68,17 +67,8 @@ final class Launch {
 
     /// The socket that the coordinator left for this process; nil when it was started by hand.
     @usableFromInline
-    static func inheritedSocket() throws(SetupError) -> CInt? {
-        guard let text = getenv("DEMUX_SOCKET").map({ String(cString: $0) }) else { return nil }
-        var status = stat()
-        guard let number = CInt(text), number > 2, fstat(number, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else {
-            throw SetupError(
-                "use", "DEMUX_SOCKET=\(text.prefix(40))", reason: "it is not the number of an open socket",
-                remedy: "let the coordinator start this program, or `demux attach`")
-        }
-        _ = demux_set_cloexec(number, 1)
-        _ = unsetenv("DEMUX_SOCKET")
-        return number
+    static func inheritedSocket() throws(SetupError) -> OwnedDescriptor? {
+        do { return try InheritedSocket.take() } catch { throw SetupError(error) }
     }
 
     /// What a direct emulator's host is asked for.

@@ -66,7 +66,7 @@ extension Emulator where Self: ~Copyable {
                 exit(Ending.startedByHand.rawValue)
             }
             let launched = try Launch(
-                socket: OwnedDescriptor(adopting: socket), name: name, direct: direct, capabilities: capabilities, unplugClasses: unplugClasses,
+                socket: socket, name: name, direct: direct, capabilities: capabilities, unplugClasses: unplugClasses,
                 state: StateWish(length: stateLength, version: stateVersion, accepts: stateAccepts))
             launch = launched
             try body(launched)

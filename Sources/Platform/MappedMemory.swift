@@ -31,4 +31,7 @@ public struct MappedMemory: ~Copyable, Sendable {
 
     /// A descriptor of the same memory, to hand out.
     public func duplicate() throws(SystemError) -> OwnedDescriptor { try memory.descriptor.duplicate() }
+
+    /// A descriptor through which it can only be read; see `SharedMemory.readOnly`.
+    public func readOnly() throws(SystemError) -> OwnedDescriptor { try memory.readOnly() }
 }

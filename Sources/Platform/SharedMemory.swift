@@ -64,4 +64,18 @@ public struct SharedMemory: ~Copyable, Sendable {
     public borrowing func map(writable: Bool = true, what: String) throws(SystemError) -> Mapping {
         try Mapping(descriptor: descriptor.raw, length: length, writable: writable, what: what)
     }
+
+    /// Nobody but its owner may open the file anew from now on, and that for reading only.
+    /// - Throws: SystemError when the kernel refuses.
+    public borrowing func restrict() throws(SystemError) {
+        guard fchmod(descriptor.raw, 0o400) == 0 else { throw SystemError("restrict", "shared memory") }
+    }
+
+    /// A descriptor through which the memory can be read and never be written, nor be opened for writing by another user.
+    /// - Throws: SystemError when the kernel refuses, or /proc is not mounted.
+    public borrowing func readOnly() throws(SystemError) -> OwnedDescriptor {
+        // A memfd is made with mode 0777: without this, whoever holds a descriptor could open the file for writing.
+        try restrict()
+        return try Files.open("/proc/self/fd/\(descriptor.raw)")
+    }
 }

@@ -14,7 +14,7 @@ public enum SurfaceMemory {
         }
         let memory = try SharedMemory(name: "demux-surface", length: length)
         // The display may get its descriptor at any time: nobody but its owner may open the file anew, and that for reading only.
-        try restrict(memory.descriptor)
+        try memory.restrict()
         let mapping = try memory.map(what: "a new surface")
         let header = mapping.base.bindMemory(to: demux_surface_header.self, capacity: 1)
         header.pointee.magic = demux_surface_magic
@@ -41,18 +41,10 @@ public enum SurfaceMemory {
         try SharedMemory(adopting: descriptor, length: Int(DEMUX_READER_PAGE_LENGTH), what: "a reader page")
     }
 
-    /// A descriptor through which the memory can be read and never be written, nor be opened for writing by another user.
-    /// - Throws: SystemError when the kernel refuses, or /proc is not mounted.
-    public static func readOnly(_ memory: borrowing SharedMemory) throws(SystemError) -> OwnedDescriptor {
-        // A memfd is made with mode 0777: without this, whoever holds a descriptor could open the file for writing.
-        try restrict(memory.descriptor)
-        return try Files.open("/proc/self/fd/\(memory.descriptor.raw)")
-    }
-
     /// A reader's page with its header written: nothing is wanted yet.
     public static func createReaderPage() throws(SystemError) -> SharedMemory {
         let memory = try SharedMemory(name: "demux-surface-reader", length: Int(DEMUX_READER_PAGE_LENGTH))
-        try restrict(memory.descriptor)
+        try memory.restrict()
         let mapping = try memory.map(what: "a new reader page")
         let page = mapping.base.bindMemory(to: demux_reader_page.self, capacity: 1)
         page.pointee.magic = demux_reader_magic
@@ -65,10 +57,6 @@ public enum SurfaceMemory {
         let mapping = try memory.map(what: "a reader page")
         let page = mapping.base.bindMemory(to: demux_reader_page.self, capacity: 1)
         demux_reader_store_viewers(page, 0)
-    }
-
-    private static func restrict(_ descriptor: borrowing OwnedDescriptor) throws(SystemError) {
-        guard fchmod(descriptor.raw, 0o400) == 0 else { throw SystemError("restrict", "shared memory") }
     }
 }
 

@@ -147,7 +147,7 @@ struct SurfaceDocumentTests {
         let memory = try SurfaceMemory.createReaderPage()
         let frame = try SurfaceDoorbell()
         let want = try SurfaceDoorbell()
-        let watch = try SurfaceReaderWatch(SurfaceMemory.readOnly(memory), frame: frame.ringing.duplicate(), want: want.hearing.duplicate())
+        let watch = try SurfaceReaderWatch(memory.readOnly(), frame: frame.ringing.duplicate(), want: want.hearing.duplicate())
         let raw = try memory.map(what: "a page")
         let page = raw.base.bindMemory(to: dmx_reader_page.self, capacity: 1)
         #expect(page.pointee.magic == 0x3144_4145_5258_4d44)

@@ -1,6 +1,7 @@
 import EmulatorProtocol
 import Host
 import Logging
+import SeededNumbers
 import Testing
 
 @testable import Coordinator
@@ -74,7 +75,7 @@ struct ClaimRegistryTests {
 
     @Test("Random claims and releases never leave two owners on one port")
     func randomClaims() throws {
-        var generator = SystemSeeded(state: 7)
+        var generator = SplitMix(state: 7)
         var registry = ClaimRegistry()
         for _ in 0..<5000 {
             let owner = ClaimRegistry.Owner.emulator("e\(generator.next() % 4)")
@@ -106,13 +107,5 @@ struct LogBookTests {
         let book = LogBook(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         for index in 0..<10_000 { book.record(source: "loud", level: .info, text: "line \(index)") }
         #expect(book.last(100_000).count < 2_000)
-    }
-}
-
-struct SystemSeeded: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        return state >> 16
     }
 }

@@ -4,6 +4,7 @@ import Host
 import LocalHost
 import Logging
 import Platform
+import SeededNumbers
 import Specification
 import Testing
 
@@ -59,7 +60,7 @@ struct InputQueueTests {
     @Test("it never grows beyond its capacity, and what it drops is never the last release of a key")
     func bounded() {
         var queue = InputQueue()
-        var generator = SystemSeeded(state: 3)
+        var generator = SplitMix(state: 3)
         var down: Set<UInt16> = []
         for _ in 0..<20_000 {
             let key = UInt16(generator.next() % 100)

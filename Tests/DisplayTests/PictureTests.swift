@@ -1,6 +1,7 @@
 import EmulatorProtocol
 import Glibc
 import Platform
+import SeededNumbers
 import Surface
 import Testing
 
@@ -14,9 +15,7 @@ struct PictureTests {
         let machine = try Machine()
         machine.setMode(320, 200)
         let reader = try machine.reader(viewers: 1)
-        try machine.showsThePicture("an empty screen")
-        try machine.clean()
-        try machine.eventually("rest") { machine.rests }
+        try machine.restsAtThePicture("an empty screen")
         var surface = try machine.surfaces.newest()
         _ = surface.take { _ in }
         _ = reader.isRung()
@@ -37,8 +36,8 @@ struct PictureTests {
         let machine = try Machine()
         machine.setMode(320, 200, bits: bits)
         for colour in UInt64(0)..<256 { for part in [1, 3, 5] as [UInt64] { machine.out(0x3c9, colour * part & 63) } }
-        var random = Numbers(seed: bits)
-        for offset in stride(from: 0, to: Machine.memory, by: 4) where offset % 4096 < 512 { try machine.store(random.next32(), at: offset) }
+        var random = SplitMix(state: bits)
+        for offset in stride(from: 0, to: Machine.memory, by: 4) where offset % 4096 < 512 { try machine.store(UInt32.random(in: 0 ... .max, using: &random), at: offset) }
         try machine.reader(viewers: 1)
         try machine.showsThePicture("the first picture")
         machine.dispi(6, 400)
@@ -145,17 +144,4 @@ struct PictureTests {
         #expect(try preferred() == (504, 300) && edid() != before)
         #expect(machine.coordinator.logLines.contains { $0.contains("8000×8000") && $0.contains("1 MiB") })
     }
-}
-
-/// Numbers that are the same in each run.
-struct Numbers: RandomNumberGenerator {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed &* 0x9e37_79b9_7f4a_7c15 | 1 }
-    mutating func next() -> UInt64 {
-        state ^= state << 13
-        state ^= state >> 7
-        state ^= state << 17
-        return state
-    }
-    mutating func next32() -> UInt32 { UInt32(truncatingIfNeeded: next() >> 16) }
 }

@@ -1,6 +1,7 @@
 import EmulatorProtocol
 import Glibc
 import Platform
+import SeededNumbers
 import Surface
 import Testing
 
@@ -42,9 +43,7 @@ struct ReaderTests {
         let machine = try Machine()
         machine.setMode(320, 200)
         try machine.reader(viewers: 1)
-        try machine.showsThePicture("the picture")
-        try machine.clean()
-        try machine.eventually("rest") { machine.rests }
+        try machine.restsAtThePicture("the picture")
         _ = machine.coordinator.takeReceived()
         for _ in 0..<100 { machine.guest.turn() }
         #expect(!machine.asks())
@@ -73,9 +72,7 @@ struct ReaderTests {
         let machine = try Machine()
         machine.setMode(320, 200)
         let first = try machine.reader(viewers: 1)
-        try machine.showsThePicture("the picture")
-        try machine.clean()
-        try machine.eventually("rest") { machine.rests }
+        try machine.restsAtThePicture("the picture")
         _ = first.isRung()
         let frame = try machine.surfaces.newest().frame
         let second = try machine.reader(viewers: 1)
@@ -107,9 +104,7 @@ struct ReaderTests {
         let machine = try Machine()
         machine.setMode(320, 200)
         let reader = try machine.reader(viewers: 1)
-        try machine.showsThePicture("the picture")
-        try machine.clean()
-        try machine.eventually("rest") { machine.rests }
+        try machine.restsAtThePicture("the picture")
         machine.coordinator.answersAtOnce = false
         try machine.store(0xabcdef, at: 5000)
         try machine.eventually("it asks") { machine.coordinator.unanswered.contains { if case .regionDirty = $0.body { true } else { false } } }
@@ -129,9 +124,7 @@ struct ReaderTests {
         let machine = try Machine()
         machine.setMode(320, 200)
         try machine.reader(viewers: 1)
-        try machine.showsThePicture("the picture")
-        try machine.clean()
-        try machine.eventually("rest") { machine.rests }
+        try machine.restsAtThePicture("the picture")
         machine.coordinator.answersAtOnce = false
         try machine.store(0xabcdef, at: 5000)
         try machine.eventually("it asks") { machine.coordinator.unanswered.contains { if case .regionDirty = $0.body { true } else { false } } }
@@ -175,13 +168,13 @@ struct ReaderTests {
         machine.setMode(64, 64)
         let reader = try machine.reader(viewers: 1, rate: 10)
         try machine.showsThePicture("the picture")
-        var random = Numbers(seed: 7)
+        var random = SplitMix(state: 7)
         _ = machine.coordinator.takeReceived()
         let start = EventLoop.now()
         var rounds = 0
         while rounds < 3000 || EventLoop.now() - start < 300_000_000 {
             rounds += 1
-            reader.page.set(viewers: random.next32(), maxRate: 10)
+            reader.page.set(viewers: UInt32.random(in: 0 ... .max, using: &random), maxRate: 10)
             reader.page.saw(random.next())
             reader.ringWant()
             machine.guest.turnOnce()
@@ -191,7 +184,7 @@ struct ReaderTests {
         let asked = machine.coordinator.takeReceived().count { if case .regionDirty = $0 { true } else { false } }
         #expect(UInt64(asked) <= span / (1_000_000_000 / 240) + 8)
         for _ in 0..<2000 {
-            reader.page.set(viewers: random.next32(), maxRate: random.next32())
+            reader.page.set(viewers: UInt32.random(in: 0 ... .max, using: &random), maxRate: UInt32.random(in: 0 ... .max, using: &random))
             reader.ringWant()
             machine.guest.turnOnce()
         }

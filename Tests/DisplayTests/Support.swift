@@ -32,7 +32,7 @@ final class Machine {
         deinit { for entry in all { close(entry.descriptor) } }
 
         func make(_ width: Int, _ height: Int) -> SharedMemory? {
-            guard let memory = try? SurfaceMemory.create(width: width, height: height), let copy = try? SurfaceMemory.readOnly(memory) else { return nil }
+            guard let memory = try? SurfaceMemory.create(width: width, height: height), let copy = try? memory.readOnly() else { return nil }
             all.append((copy.release(), width, height))
             return memory
         }
@@ -205,7 +205,7 @@ final class Machine {
             want = try SurfaceDoorbell()
             page = try SurfaceReaderPage(memory.descriptor.duplicate(), frame: frame.hearing.duplicate(), want: want.ringing.duplicate())
             page.set(viewers: viewers, maxRate: rate)
-            let readable = try SurfaceMemory.readOnly(memory)
+            let readable = try memory.readOnly()
             machine.coordinator.send(
                 Packet(.surfaceReader(SurfaceReaderChange(reader: number, change: .added)), id: UInt32(7000 + number)),
                 [readable.raw, frame.ringing.raw, want.hearing.raw])
@@ -263,6 +263,13 @@ final class Machine {
 
     func showsThePicture(_ what: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
         try eventually(what, sourceLocation: sourceLocation) { try isRight() }
+    }
+
+    /// Waits until the surface shows the picture and nothing is left to do for it.
+    func restsAtThePicture(_ what: String, sourceLocation: SourceLocation = #_sourceLocation) throws {
+        try showsThePicture(what, sourceLocation: sourceLocation)
+        try clean()
+        try eventually("rest", sourceLocation: sourceLocation) { rests }
     }
 
     /// Whether the first bytes of video memory are the model's.

@@ -2,6 +2,7 @@ import EmulatorProtocol
 import Glibc
 import Host
 import Platform
+import SeededNumbers
 import Testing
 
 @testable import EmulatorKit
@@ -162,7 +163,7 @@ struct WindowTests {
     @Test("a state region with anything in it makes a display that serves and draws", arguments: 0..<16)
     func ruined(seed: Int) throws {
         let first = try textual()
-        var random = Numbers(seed: UInt64(seed) + 1)
+        var random = SplitMix(state: UInt64(seed) + 1)
         let second = try Machine(after: first) { base, length in
             let isChanged = Committed.change(base, length: length, deviceLength: Display.stateLength) { bytes in
                 for place in stride(from: 0, to: bytes.count, by: 8) where seed < 8 || random.next() % 16 == 0 {

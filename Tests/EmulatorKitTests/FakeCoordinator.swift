@@ -253,20 +253,3 @@ final class FakeCoordinator: @unchecked Sendable {
     func ringKick() { pages.kick.ring() }
     func takeDone() -> Bool { pages.done.clear() }
 }
-
-/// Runs a closure on a thread of its own, for the one moment in which both ends of a socket wait for each other.
-func onThread(_ body: @escaping @Sendable () -> Void) -> () -> Void {
-    final class Box: Sendable {
-        let body: @Sendable () -> Void
-        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-    }
-    var thread = pthread_t()
-    pthread_create(
-        &thread, nil,
-        { argument in
-            if let argument { Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body() }
-            return nil
-        }, Unmanaged.passRetained(Box(body)).toOpaque())
-    let started = thread
-    return { pthread_join(started, nil) }
-}

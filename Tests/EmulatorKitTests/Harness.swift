@@ -1,6 +1,7 @@
 import EmulatorProtocol
 import Host
 import Platform
+import TestTools
 import Testing
 
 @testable import EmulatorKit
@@ -19,7 +20,7 @@ final class Harness<E: Emulator & ~Copyable> {
         prepare: (inout E) -> Void = { _ in }
     ) throws {
         self.coordinator = coordinator
-        let join = onThread { coordinator.serveSetup() }
+        let thread = try TestThread { coordinator.serveSetup() }
         let launch = try Launch(socket: OwnedDescriptor(adopting: coordinator.theirs), name: E.name, direct: false, capabilities: E.capabilities, unplugClasses: E.unplugClasses,
             state: StateWish(length: E.stateLength, version: E.stateVersion, accepts: E.stateAccepts))
         if let guest { launch.setGuest(guest) }
@@ -33,7 +34,7 @@ final class Harness<E: Emulator & ~Copyable> {
             throw error
         }
         try setup.finish()
-        join()
+        thread.join()
         beforeStart(coordinator)
         prepare(&emulator)
         self.core = core

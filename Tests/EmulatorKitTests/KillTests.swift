@@ -3,6 +3,7 @@ import Glibc
 import Host
 import Platform
 import SeededNumbers
+import TestTools
 import Testing
 
 @testable import EmulatorKit
@@ -52,18 +53,18 @@ struct KillTests {
         var random = SplitMix(state: 0x5eed_0061)
         let guest = try Guest()
         var (done, reads, sum): (Int, UInt64, UInt64) = (0, 0, 0)
-        var killer = {}
+        var killer: TestThread?
         func begin() throws {
             try guest.start()
-            guard done < kills, let pid = guest.child?.pid else { return killer = {} }
+            guard done < kills, let pid = guest.child?.pid else { return killer = nil }
             let delay = UInt32(random.next() % 3000)
-            killer = onThread {
+            killer = try TestThread {
                 usleep(delay)
                 kill(pid, SIGKILL)
             }
         }
         func again() throws {
-            killer()
+            killer?.join()
             done += 1
             try begin()
         }
@@ -79,7 +80,7 @@ struct KillTests {
                 #expect(read == sum & 0xffff_ffff)
             }
         }
-        killer()
+        killer?.join()
         guest.child?.signal(SIGKILL)
         _ = guest.child?.wait(limit: .seconds(30))
         #expect(done >= kills)

@@ -3,6 +3,7 @@ import Glibc
 import Host
 import Platform
 import SeededNumbers
+import TestTools
 import Testing
 
 @testable import EmulatorKit
@@ -150,7 +151,7 @@ struct PartTests {
         // The coordinator: every byte of the guest's is the page's number; page 3 is no RAM.
         let raw = peer.socket.descriptor.raw
         let box = SendableBox(raw: raw, base: base)
-        let join = onThread {
+        let thread = try TestThread {
             let socket = MessageSocket(adopting: OwnedDescriptor(adopting: dup(box.raw)))
             for _ in 0..<3 {
                 guard case .message(let bytes, _)? = try? socket.receive(), let packet = try? Packet.decoded(bytes), case .dma(let dma) = packet.body
@@ -164,7 +165,7 @@ struct PartTests {
         }
         var bytes = [UInt8](repeating: 0, count: 0x2008)
         let complete = bytes.withUnsafeMutableBytes { memory.read(GuestAddress(0x1000), into: $0) }
-        join()
+        thread.join()
         #expect(!complete)
         #expect(bytes[0] == 1 && bytes[0xfff] == 1 && bytes[0x1000] == 2)
         #expect(Array(bytes[0x2000...]) == [3, 3, 3, 3, 0xff, 0xff, 0xff, 0xff])

@@ -1,4 +1,5 @@
 import Host
+import SeededNumbers
 import Testing
 
 @Suite("The ring of posted writes")
@@ -25,7 +26,7 @@ struct BufferedRingTests {
 
     @Test("what is posted comes out in order, whatever the sizes, and nothing is lost", arguments: 1...20)
     func model(seed: Int) {
-        var random = FixedRandom(state: UInt64(seed))
+        var random = SplitMix(state: UInt64(seed))
         var model: [BufferedEntry] = []
         var places = 0
         ring.reset()

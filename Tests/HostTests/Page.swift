@@ -9,12 +9,3 @@ final class Page {
 
     deinit { base.deallocate() }
 }
-
-/// A generator that gives the same numbers in every run.
-struct FixedRandom: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        return (state >> 33) ^ state
-    }
-}

@@ -1,4 +1,5 @@
 import Host
+import SeededNumbers
 import Testing
 
 @Suite("The page of slots")
@@ -43,7 +44,7 @@ struct SlotPageTests {
 
     @Test("every field survives the slot, and lies where Xen's header puts it", arguments: 1...50)
     func fields(seed: Int) throws {
-        var random = FixedRandom(state: UInt64(seed))
+        var random = SplitMix(state: UInt64(seed))
         let vcpu = Int.random(in: 0..<128, using: &random)
         var request = IORequest(
             kind: .copy, direction: Bool.random(using: &random) ? .read : .write, address: random.next(), data: random.next(),

@@ -1,12 +1,13 @@
 import Host
 import Platform
+import SeededNumbers
 import Testing
 
 @Suite("Small values")
 struct ValueTests {
     @Test("a set of vCPUs holds each once and gives the lowest first", arguments: 1...20)
     func vcpuSet(seed: Int) {
-        var random = FixedRandom(state: UInt64(seed))
+        var random = SplitMix(state: UInt64(seed))
         var set = VCPUSet()
         var model = Set<Int>()
         for _ in 0..<60 {

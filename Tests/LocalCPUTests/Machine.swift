@@ -4,6 +4,7 @@ import LocalCPU
 import LocalHost
 import Platform
 import Synchronization
+import TestTools
 import Testing
 
 /// Whether guest code runs here, found out once by running some.
@@ -74,11 +75,11 @@ final class Machine {
     func run(until done: ((Machine) -> Bool)? = nil, answering answer: (IORequest) -> UInt64 = { _ in 0 }) throws -> KVMCPU.End {
         let ended = Ended(try EventFD())
         let cpu = self.cpu
-        try Thread.start {
+        try TestThread {
             let end = cpu.run()
             ended.end.withLock { $0 = end }
             ended.bell.ring()
-        }
+        }.detach()
         for _ in 0..<60_000 {
             for channel in channels {
                 _ = channel.acknowledge()
@@ -108,24 +109,3 @@ final class Machine {
 
 /// A guard against hanging, nothing that is measured.
 struct Hang: Error {}
-
-enum Thread {
-    private final class Work {
-        let body: @Sendable () -> Void
-        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-    }
-
-    static func start(_ body: @escaping @Sendable () -> Void) throws {
-        var thread = pthread_t()
-        let work = Unmanaged.passRetained(Work(body))
-        let code = pthread_create(&thread, nil, { pointer in
-            if let pointer { Unmanaged<Work>.fromOpaque(pointer).takeRetainedValue().body() }
-            return nil
-        }, work.toOpaque())
-        guard code == 0 else {
-            work.release()
-            throw SystemError("start", "a vCPU's thread", code: code)
-        }
-        pthread_detach(thread)
-    }
-}

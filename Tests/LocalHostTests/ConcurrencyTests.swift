@@ -3,6 +3,7 @@ import Host
 import LocalHost
 import Platform
 import Synchronization
+import TestTools
 import Testing
 
 @Suite("Several vCPUs at once")
@@ -12,7 +13,7 @@ struct ConcurrencyTests {
     /// An emulator on a thread of its own: answers port reads with the port, the vCPU and the data that was last written by it.
     private func serve(_ channel: sending any SharedChannel, until stop: Flag) throws {
         let box = Handed(channel)
-        try GuestThread.start {
+        try TestThread {
             let channel = box.channel
             var latest = [UInt64](repeating: 0, count: channel.vcpuCount)
             while !stop.raised.load(ordering: .acquiring) {
@@ -26,7 +27,7 @@ struct ConcurrencyTests {
                 var wait = pollfd(fd: channel.waitDescriptor, events: Int16(POLLIN), revents: 0)
                 _ = poll(&wait, 1, 200)
             }
-        }
+        }.detach()
     }
 
     /// Hands a channel to the one thread that uses it from then on.

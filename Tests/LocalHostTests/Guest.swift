@@ -3,6 +3,7 @@ import Host
 import LocalHost
 import Platform
 import Synchronization
+import TestTools
 import Testing
 
 /// What most tests here need: a host, and a way to have a vCPU do something meanwhile.
@@ -38,7 +39,7 @@ struct Guest {
     /// Runs something on a thread of its own, as a vCPU blocks its thread.
     func start<Value: Sendable>(_ body: @escaping @Sendable () throws(GuestError) -> Value) throws -> Pending<Value> {
         let pending = try Pending<Value>()
-        try GuestThread.start { pending.finish(Result(catching: body)) }
+        try TestThread { pending.finish(Result(catching: body)) }.detach()
         return pending
     }
 

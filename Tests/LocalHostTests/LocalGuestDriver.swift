@@ -4,6 +4,7 @@ import HostConformance
 import LocalHost
 import Platform
 import Synchronization
+import TestTools
 
 /// Plays the guest on LocalHost: a thread for each vCPU, which makes one access after the other.
 final class LocalGuestDriver: GuestDriver {
@@ -64,7 +65,7 @@ final class LocalGuestDriver: GuestDriver {
             workers.append(try Worker(vcpu: vcpu, finished: finished))
         }
         vcpus = workers
-        for worker in workers { try GuestThread.start { worker.run() } }
+        for worker in workers { try TestThread { worker.run() }.detach() }
     }
 
     deinit {
@@ -132,27 +133,5 @@ final class LocalGuestDriver: GuestDriver {
         } catch {
             return .crashed("\(error)")
         }
-    }
-}
-
-/// A thread of its own, because a vCPU blocks its thread.
-enum GuestThread {
-    private final class Work {
-        let body: @Sendable () -> Void
-        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-    }
-
-    static func start(_ body: @escaping @Sendable () -> Void) throws {
-        var thread = pthread_t()
-        let work = Unmanaged.passRetained(Work(body))
-        let code = pthread_create(&thread, nil, { pointer in
-            if let pointer { Unmanaged<Work>.fromOpaque(pointer).takeRetainedValue().body() }
-            return nil
-        }, work.toOpaque())
-        guard code == 0 else {
-            work.release()
-            throw SystemError("start", "a guest's thread", code: code)
-        }
-        pthread_detach(thread)
     }
 }

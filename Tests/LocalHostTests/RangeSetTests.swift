@@ -1,4 +1,5 @@
 @testable import LocalHost
+import SeededNumbers
 import Testing
 
 @Suite("Range sets")
@@ -10,18 +11,9 @@ struct RangeSetTests {
         #expect(result == done, "\(change) \(range)", sourceLocation: location)
     }
 
-    /// A generator that gives the same numbers in every run.
-    private struct Random: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return (state >> 33) ^ state
-        }
-    }
-
     @Test("agree with a set of single numbers over thousands of random changes", arguments: 1...20)
     func model(seed: Int) {
-        var random = Random(state: UInt64(seed))
+        var random = SplitMix(state: UInt64(seed))
         var set = RangeSet()
         var members = Set<UInt64>()
         for _ in 0..<2000 {

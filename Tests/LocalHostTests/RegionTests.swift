@@ -2,6 +2,7 @@ import Glibc
 import Host
 import Platform
 import Synchronization
+import TestTools
 import Testing
 
 @testable import LocalHost
@@ -93,13 +94,13 @@ struct RegionTests {
         let running = Atomic<Int>(2)
         for index in 0..<2 {
             let vcpu = try #require(VCPUID(index).flatMap { host.vcpu($0) })
-            try GuestThread.start {
+            try TestThread {
                 for round in 1...20_000 as ClosedRange<UInt64> {
                     let page = (round &* 7 &+ UInt64(index) &* 32) & 63
                     _ = try? vcpu.writeMemory(GuestAddress(0xe000_0000 + page * 4096 + UInt64(index) * 8), size: 8, value: round)
                 }
                 running.subtract(1, ordering: .releasing)
-            }
+            }.detach()
         }
         // The copy that a display keeps: of every page that is named, taken after it was named.
         var copy = [UInt64](repeating: 0, count: 128)

@@ -11,7 +11,7 @@ struct PictureTests {
         let memory = try SurfaceMemory.create(width: width, height: height)
         let writer = try SurfaceWriter(memory.descriptor.duplicate(), width: width, height: height)
         for index in 0..<width * height { writer.pixels.storeBytes(of: 0xa5000000 | UInt32(index) &* 7919, toByteOffset: index * 4, as: UInt32.self) }
-        return Picture(of: try SurfaceReader(SurfaceMemory.readOnly(memory), width: width, height: height))
+        return Picture(of: try SurfaceReader(memory.readOnly(), width: width, height: height))
     }
 
     @Test("a surface as PNG and back is the same colours, whatever the size", arguments: [(1, 1), (3, 2), (640, 400), (1, 777), (1023, 5)])

@@ -7,8 +7,10 @@ import Keeping
 import LocalHost
 import Logging
 import Platform
+import SeededNumbers
 import Specification
 import Synchronization
+import TestTools
 import Testing
 
 /// What a keeper does, in the test's own process: it goes on when a coordinator is dropped.
@@ -93,6 +95,7 @@ private final class LastingGuest: @unchecked Sendable {
     private let store = HeldDescriptors()
     private let life = Mutex<Life?>(nil)
     private let lives = Mutex(0)
+    private let pids = Mutex<Set<pid_t>>([])
 
     init(_ emulators: [EmulatorSpecification]) throws {
         folder = try TemporaryFolder()
@@ -155,7 +158,15 @@ private final class LastingGuest: @unchecked Sendable {
     func start() throws -> [String] {
         let promise = Promise<[String]>()
         try onLoop { $0.startEmulators { promise.fulfil($0 ?? []) } }
-        return try promise.get("the start of the emulators")
+        let reasons = try promise.get("the start of the emulators")
+        _ = try status
+        return reasons
+    }
+
+    /// A test that failed midway leaves nothing that runs.
+    deinit {
+        if life.withLock({ $0 != nil }) { try? end() }
+        Leftovers.end(pids.withLock { $0 })
     }
 
     func vcpu() throws -> LocalVCPU {
@@ -163,7 +174,13 @@ private final class LastingGuest: @unchecked Sendable {
         return try #require(host.vcpu(id))
     }
 
-    var status: GuestStatus { get throws { try onLoop { $0.status } } }
+    var status: GuestStatus {
+        get throws {
+            let status = try onLoop { $0.status }
+            pids.withLock { $0.formUnion(status.emulators.map(\.pid)) }
+            return status
+        }
+    }
 
     /// The coordinator stops between two of its handlers, and does nothing more.
     func crash() throws {
@@ -190,6 +207,7 @@ private final class LastingGuest: @unchecked Sendable {
         try done.get("the coordinator's shutDown")
         let thread = try #require(now.thread.withLock { $0 })
         try thread.get("the coordinator's thread")
+        life.withLock { $0 = nil }
         #expect(access(folder.path + "/7", F_OK) != 0, "the run directory is left")
         host.destroyDomain()
     }
@@ -223,7 +241,7 @@ struct AdoptionTests {
         let stop = Promise<Void>()
         let vcpu = try guest.vcpu()
         let result = Self.load(guest, vcpu, 0x554, stop)
-        var random = Numbers(seed: 96)
+        var random = SplitMix(state: 96)
         for _ in 0..<(20 * thorough) {
             usleep(UInt32.random(in: 0...3000, using: &random))
             try guest.crash()

@@ -2,6 +2,7 @@ import ControlProtocol
 import Glibc
 import Host
 import Platform
+import TestTools
 import Testing
 
 /// A `demux` that was started and goes on, with what it has printed so far.
@@ -22,6 +23,9 @@ final class RunningCommand {
     }
 
     deinit { process.signal(SIGKILL) }
+
+    /// What stands in the environment of each command of a test, and of all that they start.
+    static func folder(base: String) -> String { "DEMUX_RUN_DIR=\(base)/run" }
 
     /// Both its output and its errors.
     var text: String {
@@ -45,6 +49,13 @@ struct CommandTests {
     func demux(_ arguments: String...) throws -> (status: ChildProcess.Exit, text: String) {
         let command = try RunningCommand(Built.program("demux"), arguments, base: base)
         return (try command.end(), command.text)
+    }
+
+    /// Whatever has become of a test, nothing of it runs on: coordinators end in order, and with them their emulators; what is left then is killed.
+    private func endAll(_ runs: [RunningCommand]) {
+        for run in runs where run.process.poll() == nil { run.process.signal(SIGTERM) }
+        for run in runs { _ = run.process.wait(limit: .seconds(30)) }
+        Leftovers.end(startedWith: RunningCommand.folder(base: base))
     }
 
     func specification(_ more: String = "", program: String = "idle") throws -> String {
@@ -71,6 +82,7 @@ struct CommandTests {
 
     func withGuest(file: String, _ body: (RunningCommand) throws -> Void) throws {
         let run = try RunningCommand(Built.program("demux"), ["run", file, "--domid", "9"], base: base)
+        defer { endAll([run]) }
         try eventually("the guest runs: \(run.text)") {
             try #require(run.process.poll() == nil, "it ended: \(run.text)")
             return run.text.contains("emulators serve it")
@@ -201,6 +213,7 @@ struct CommandTests {
     func race() throws {
         let file = try specification()
         let runs = try (0..<2).map { _ in try RunningCommand(Built.program("demux"), ["run", file, "--domid", "9"], base: base) }
+        defer { endAll(runs) }
         try eventually("one runs and one is refused") {
             runs.contains { $0.text.contains("emulators serve it") } && runs.contains { $0.process.poll() == .status(1) }
         }

@@ -5,20 +5,6 @@ import Platform
 import Synchronization
 import Testing
 
-/// Numbers that are the same in each run.
-struct Dice {
-    private var state: UInt64
-    init(_ seed: UInt64) { state = seed &* 0x9e37_79b9_7f4a_7c15 | 1 }
-    mutating func next() -> UInt64 {
-        state ^= state << 13
-        state ^= state >> 7
-        state ^= state << 17
-        return state
-    }
-    /// 0 up to, but not including, `bound`.
-    mutating func below(_ bound: UInt64) -> UInt64 { next() % bound }
-}
-
 /// What each vCPU of a guest program does without pause: writes the next number into a register of its own of Scratch's, reads it back, and adds one to
 /// the sum that all share. A write that is lost or carried out twice shows in the sum.
 final class CounterLoad: @unchecked Sendable {

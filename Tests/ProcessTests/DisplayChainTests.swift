@@ -4,6 +4,7 @@ import Glibc
 import Host
 import LocalHost
 import Platform
+import SeededNumbers
 import Specification
 import Testing
 
@@ -62,7 +63,7 @@ final class Painter: @unchecked Sendable {
         }
     }
 
-    func randomRectangle(_ random: inout Numbers) throws {
+    func randomRectangle(_ random: inout SplitMix) throws {
         let (x, y) = (Int.random(in: 0..<width, using: &random), Int.random(in: 0..<height, using: &random))
         try rectangle(
             x, y, Int.random(in: 1...min(60, width - x), using: &random), Int.random(in: 1...min(40, height - y), using: &random),
@@ -84,18 +85,6 @@ final class Painter: @unchecked Sendable {
     func preferred() throws -> [Int] {
         let bytes = try [56, 58, 59, 61].map { Int(try vcpu.readMemory(GuestAddress(0xf000_0000 + UInt64($0)), size: 1)) }
         return [bytes[0] | (bytes[1] & 0xf0) << 4, bytes[2] | (bytes[3] & 0xf0) << 4]
-    }
-}
-
-/// The same in each run.
-struct Numbers: RandomNumberGenerator {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed &* 0x9e37_79b9_7f4a_7c15 | 1 }
-    mutating func next() -> UInt64 {
-        state ^= state << 13
-        state ^= state >> 7
-        state ^= state << 17
-        return state
     }
 }
 
@@ -129,7 +118,7 @@ struct DisplayChainTests {
     @Test("what a viewer sees is what is in video memory, pixel by pixel, mode after mode")
     func picture() throws {
         try withChain { guest, painter in
-            var random = Numbers(seed: 1)
+            var random = SplitMix(state: 1)
             try painter.setMode(320, 200)
             for _ in 0..<40 { try painter.randomRectangle(&random) }
             let viewer = try guest.viewer()
@@ -200,7 +189,7 @@ struct DisplayChainTests {
     @Test("the exporter killed: the guest draws on, and viewers that come again on the same port see its picture")
     func exporterKilled() throws {
         try withChain { guest, painter in
-            var random = Numbers(seed: 2)
+            var random = SplitMix(state: 2)
             try painter.setMode(320, 200)
             for _ in 0..<20 { try painter.randomRectangle(&random) }
             let viewer = try guest.viewer()
@@ -220,7 +209,7 @@ struct DisplayChainTests {
     @Test("the display killed: viewers stay, see the same picture from its successor, and what the guest draws then")
     func displayKilled() throws {
         try withChain { guest, painter in
-            var random = Numbers(seed: 3)
+            var random = SplitMix(state: 3)
             try painter.setMode(320, 200)
             for _ in 0..<20 { try painter.randomRectangle(&random) }
             let viewer = try guest.viewer()
@@ -241,7 +230,7 @@ struct DisplayChainTests {
     @Test("the display replaced: viewers stay, see the same picture, and what the guest draws then")
     func displayReplaced() throws {
         try withChain { guest, painter in
-            var random = Numbers(seed: 6)
+            var random = SplitMix(state: 6)
             try painter.setMode(320, 200)
             for _ in 0..<20 { try painter.randomRectangle(&random) }
             let viewer = try guest.viewer()
@@ -267,7 +256,7 @@ struct DisplayChainTests {
             let flag = Flag()
             // Into memory alone: what it writes into registers while there is no display is lost, as with any emulator.
             let artist = onThread { () -> String? in
-                var random = Numbers(seed: 4)
+                var random = SplitMix(state: 4)
                 do {
                     while !flag.raised {
                         try painter.randomRectangle(&random)
@@ -276,7 +265,7 @@ struct DisplayChainTests {
                     return nil
                 } catch { return "\(error)" }
             }
-            var random = Numbers(seed: 5)
+            var random = SplitMix(state: 5)
             var viewer: RFBClient? = try guest.viewer()
             for _ in 0..<10 * thorough {
                 for name in Bool.random(using: &random) ? ["vnc", "display"] : ["display", "vnc"] {

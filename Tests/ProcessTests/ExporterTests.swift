@@ -5,6 +5,7 @@ import Host
 import LocalHost
 import Platform
 import Specification
+import TestTools
 import Testing
 
 @testable import Coordinator

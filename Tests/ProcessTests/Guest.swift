@@ -9,6 +9,7 @@ import Logging
 import Platform
 import Specification
 import Synchronization
+import TestTools
 import Testing
 
 /// What only keeps a test that hangs from hanging for ever; never a measure of anything.
@@ -200,6 +201,8 @@ final class Guest: @unchecked Sendable {
     /// Ends all in order, and looks that no process is left.
     func end(sourceLocation: SourceLocation = #_sourceLocation) throws {
         guard let thread = ended.withLock({ $0 }) else { return }
+        // Killed only when the coordinator has not ended them.
+        defer { Leftovers.end(pids.withLock { $0 }) }
         _ = try status
         let done = Promise<Void>()
         try onLoop { [self] coordinator in

@@ -3,6 +3,7 @@ import Glibc
 import Host
 import LocalHost
 import Platform
+import SeededNumbers
 import Specification
 import Testing
 
@@ -111,12 +112,12 @@ struct ReplacementTests {
     @Test("while it is under way the old one can die, and somebody serves all the same", arguments: ways)
     func oldDies(throughRelay: Bool) throws {
         try underLoad(throughRelay: throughRelay) { guest, load in
-            var dice = Dice(11)
+            var dice = SplitMix(state: 11)
             for _ in 0..<5 * thorough {
                 let connection = try ControlConnection(guest.folder.path + "/7/control.sock")
                 let pid = try guest.process("versioned").pid
                 try connection.socket.send(ControlCodec.encode(ControlRequest.replace(name: "versioned", change: Built.change(to: 2))))
-                usleep(UInt32(dice.below(20_000)))
+                usleep(UInt32(dice.next() % 20_000))
                 _ = kill(pid, SIGKILL)
                 _ = try connection.receive()
                 try guest.successor(of: pid, "versioned")

@@ -3,7 +3,9 @@ import Glibc
 import Host
 import LocalHost
 import Platform
+import SeededNumbers
 import Specification
+import TestTools
 import Testing
 
 @testable import Coordinator
@@ -54,12 +56,12 @@ struct SuccessionTests {
             #expect(try guest.start() == [])
             let load = try CounterLoad(guest, vcpus: 2)
             try load.go(on: 10)
-            var dice = Dice(throughRelay ? 7 : 5)
+            var dice = SplitMix(state: throughRelay ? 7 : 5)
             var pid = try guest.process("scratch").pid
             for _ in 0..<kills {
                 // Now and then a successor that has not got to serve.
-                if dice.below(5) > 0 { try guest.successor(of: 0) }
-                usleep(UInt32(dice.below(3000)))
+                if dice.next() % 5 > 0 { try guest.successor(of: 0) }
+                usleep(UInt32(dice.next() % 3000))
                 pid = try guest.process("scratch").pid
                 try #require(pid > 1)
                 _ = kill(pid, SIGKILL)
@@ -80,12 +82,12 @@ struct SuccessionTests {
         try withGuest([Built.tough()], vcpus: 2, plain: throughRelay) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             let load = try CounterLoad(guest, vcpus: 2)
-            var dice = Dice(3)
+            var dice = SplitMix(state: 3)
             for _ in 0..<5 * thorough {
                 try load.go(on: 5)
                 let pid = try guest.process("scratch").pid
                 _ = kill(pid, SIGSTOP)
-                usleep(UInt32(dice.below(5000)))
+                usleep(UInt32(dice.next() % 5000))
                 _ = kill(pid, SIGKILL)
                 try guest.successor(of: pid)
             }
@@ -198,10 +200,10 @@ struct SuccessionTests {
                 }
                 return true
             }
-            var dice = Dice(9)
+            var dice = SplitMix(state: 9)
             while !run.isFulfilled {
                 let pid = try guest.successor(of: 0)
-                usleep(UInt32(dice.below(2000)))
+                usleep(UInt32(dice.next() % 2000))
                 _ = kill(pid, SIGKILL)
                 try guest.successor(of: pid)
             }

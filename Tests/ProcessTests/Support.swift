@@ -3,48 +3,44 @@ import Glibc
 import Host
 import LocalHost
 import Platform
+import TestTools
 import Testing
 
-/// A folder of a test's own, removed with everything in it when the test is over.
-final class TemporaryFolder: Sendable {
-    let path: String
-
-    init() throws {
-        // Short: a control socket's path has at most 107 bytes.
-        var template = Array("/tmp/demux-proc-XXXXXX".utf8CString)
-        path = try #require(mkdtemp(&template).map { String(cString: $0) })
-    }
-
-    deinit { Self.remove(path) }
-
-    @discardableResult
-    func write(_ text: String, to name: String, mode: mode_t = 0o644) throws -> String {
-        let file = "\(path)/\(name)"
-        let handle = try #require(fopen(file, "w"))
-        let bytes = Array(text.utf8)
-        #expect(fwrite(bytes, 1, bytes.count, handle) == bytes.count)
-        fclose(handle)
-        #expect(chmod(file, mode) == 0)
-        return file
-    }
-
-    private static func remove(_ path: String) {
-        for name in names(in: path) where unlink("\(path)/\(name)") != 0 { remove("\(path)/\(name)") }
-        rmdir(path)
-    }
-
-    /// What is in a folder; nothing when there is none.
-    static func names(in path: String) -> [String] {
-        guard let folder = opendir(path) else { return [] }
-        defer { closedir(folder) }
-        var found: [String] = []
-        while let entry = readdir(folder) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name != "." && name != ".." { found.append(name) }
+/// What a test that failed midway has left running: an emulator serves on when its coordinator is gone, as long as its guest may be there.
+enum Leftovers {
+    /// Kills those of these processes that are children of this one still, and waits for their end.
+    static func end(_ pids: Set<pid_t>) {
+        for pid in pids where parent(of: pid) == getpid() {
+            kill(pid, SIGKILL)
+            waitpid(pid, nil, 0)
         }
-        return found.sorted()
+    }
+
+    /// Kills every process that was started with this in its environment; one's children have it, too.
+    /// - Parameter entry: `NAME=value`, with a value of one test's own.
+    static func end(startedWith entry: String) {
+        // Again until there are none: one that is killed may have started another meanwhile.
+        for _ in 0..<100 {
+            let found = all(startedWith: entry)
+            if found.isEmpty { return }
+            for pid in found { kill(pid, SIGKILL) }
+            usleep(10_000)
+        }
+    }
+
+    private static func all(startedWith entry: String) -> [pid_t] {
+        TemporaryFolder.names(in: "/proc").compactMap { pid_t($0) }.filter { pid in
+            // One that has ended, or is another user's, cannot be read.
+            guard let file = try? Files.open("/proc/\(pid)/environ"), let bytes = try? Files.readAll(file.raw, limit: 1 << 20, what: "an environment") else { return false }
+            return bytes.split(separator: 0).contains { $0.elementsEqual(entry.utf8) }
+        }
+    }
+
+    private static func parent(of pid: pid_t) -> pid_t? {
+        guard let file = try? Files.open("/proc/\(pid)/stat"), let bytes = try? Files.readAll(file.raw, limit: 4096, what: "a process's state") else { return nil }
+        // Behind the name, which may hold anything: the state, and the parent.
+        let words = String(decoding: bytes, as: UTF8.self).split(separator: ")").last?.split(separator: " ") ?? []
+        return words.count > 1 ? pid_t(words[1]) : nil
     }
 }
 

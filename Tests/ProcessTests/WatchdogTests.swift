@@ -4,6 +4,7 @@ import Host
 import LocalHost
 import Platform
 import Specification
+import TestTools
 import Testing
 import Watch
 

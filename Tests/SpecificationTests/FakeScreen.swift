@@ -74,7 +74,7 @@ final class FakeScreen: Sendable {
         let page = try SurfaceMemory.createReaderPage()
         let frame = try SurfaceDoorbell()
         let want = try SurfaceDoorbell()
-        let watch = Box(try SurfaceReaderWatch(SurfaceMemory.readOnly(page), frame: frame.ringing.duplicate(), want: want.hearing.duplicate()))
+        let watch = Box(try SurfaceReaderWatch(page.readOnly(), frame: frame.ringing.duplicate(), want: want.hearing.duplicate()))
         let (descriptor, size) = try state.withLock { state in
             state.watch = watch.take()
             return (try Self.readOnly(state.memory), state.size)
@@ -88,7 +88,7 @@ final class FakeScreen: Sendable {
 
     private static func readOnly(_ memory: borrowing SharedMemory?) throws -> CInt? {
         switch memory {
-        case .some(let memory): try SurfaceMemory.readOnly(memory).release()
+        case .some(let memory): try memory.readOnly().release()
         case .none: nil
         }
     }

@@ -1,5 +1,6 @@
 import Glibc
 import SpecificationFile
+import TestTools
 import Testing
 
 /// A text with one mistake, and where and how it is reported.

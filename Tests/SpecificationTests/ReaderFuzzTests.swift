@@ -1,20 +1,6 @@
+import SeededNumbers
 import SpecificationFile
 import Testing
-
-/// A small generator with a fixed seed (splitmix64), so that every run tries the same texts.
-struct FixedGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-        return value ^ (value >> 31)
-    }
-}
 
 @Suite("Mutated specifications")
 struct ReaderFuzzTests {
@@ -45,7 +31,7 @@ struct ReaderFuzzTests {
 
     @Test("each one is read or refused with messages that name the file; nothing traps")
     func mutations() throws {
-        var generator = FixedGenerator(seed: 2)
+        var generator = SplitMix(state: 2)
         let seed = Array(Self.seed.utf8)
         let words = [
             "[", "]", "{", "}", ": ", "- ", "? ", "\n", "\t", "&a ", "*a", "!!str ", "! ", "!!binary ", "|\n", ">-\n", "'", "\"", "\\x", "\\0", "#", "%YAML 1.1\n",

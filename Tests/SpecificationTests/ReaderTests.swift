@@ -3,6 +3,7 @@ import Glibc
 import Host
 import Specification
 import SpecificationFile
+import TestTools
 import Testing
 
 /// Reads text with the programs that every Debian has.

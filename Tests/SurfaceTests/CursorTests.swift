@@ -1,4 +1,5 @@
 import Surface
+import TestTools
 import Testing
 
 @Suite("The cursor")
@@ -46,8 +47,8 @@ struct CursorTests {
         let memory = try SurfaceMemory.create(width: 8, height: 8)
         let changes = 5000
         let shared = try SharedWriter(memory, width: 8, height: 8)
-        let reader = try SurfaceReader(SurfaceMemory.readOnly(memory), width: 8, height: 8)
-        let join = onThread {
+        let reader = try SurfaceReader(memory.readOnly(), width: 8, height: 8)
+        let thread = try TestThread {
             shared.writer.withLock { writer in
                 for number in 1...changes { writer.setCursor(Self.cursor(number)) }
                 writer.publish()
@@ -57,7 +58,7 @@ struct CursorTests {
         repeat {
             if let cursor = reader.cursor(), cursor != Self.cursor(Int(cursor.x)) { mixtures += 1 }
         } while reader.frame == 0
-        join()
+        thread.join()
         #expect(mixtures == 0)
         #expect(reader.cursor() == Self.cursor(changes))
     }

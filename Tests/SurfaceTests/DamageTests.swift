@@ -1,4 +1,6 @@
+import SeededNumbers
 import Surface
+import TestTools
 import Testing
 
 @Suite("The damage ring")
@@ -89,10 +91,10 @@ struct DamageTests {
         let width = 64, height = 48, updates = 20_000
         let memory = try SurfaceMemory.create(width: width, height: height)
         let shared = try SharedWriter(memory, width: width, height: height)
-        var reader = try SurfaceReader(SurfaceMemory.readOnly(memory), width: width, height: height)
-        let join = onThread {
+        var reader = try SurfaceReader(memory.readOnly(), width: width, height: height)
+        let thread = try TestThread {
             shared.writer.withLock { writer in
-                var random = FixedRandom(state: 3)
+                var random = SplitMix(state: 3)
                 for _ in 0..<updates {
                     for _ in 0..<Int.random(in: 1...3, using: &random) { Self.draw(&writer, &random) }
                     writer.publish()
@@ -117,14 +119,14 @@ struct DamageTests {
             }
         }
         while reader.frame < UInt64(updates) { look() }
-        join()
+        thread.join()
         look()
         #expect(picture == (0..<width * height).map { reader.pixels.load(fromByteOffset: $0 * 4, as: UInt32.self) })
         #expect(whole >= 1)
         #expect(reader.taken == UInt64(updates))
     }
 
-    private static func draw(_ writer: inout SurfaceWriter, _ random: inout FixedRandom) {
+    private static func draw(_ writer: inout SurfaceWriter, _ random: inout SplitMix) {
         let place = SurfaceRectangle(
             x: Int.random(in: 0..<64, using: &random), y: Int.random(in: 0..<48, using: &random), width: Int.random(in: 1...8, using: &random),
             height: Int.random(in: 1...8, using: &random))

@@ -1,13 +1,14 @@
 import CLinux
 import Glibc
 import Platform
+import SeededNumbers
 import Surface
 import Testing
 
 @Suite("A surface between processes that do not trust each other")
 struct HostileTests {
     /// Random words where a writer may write: flags, numbers, ring, now and then the cursor.
-    private func scribble(_ base: UnsafeMutableRawPointer, _ random: inout FixedRandom, cursor: Bool) {
+    private func scribble(_ base: UnsafeMutableRawPointer, _ random: inout SplitMix, cursor: Bool) {
         for offset in [40, 48, 56, 64, 72, 80, 88] where random.next() % 3 == 0 {
             base.storeBytes(of: random.next() >> (random.next() % 64), toByteOffset: offset, as: UInt64.self)
         }
@@ -26,7 +27,7 @@ struct HostileTests {
     @Test("whatever a writer leaves in header, ring and cursor, a reader sees only what lies in the surface")
     func fuzz() throws {
         var ends = try Ends()
-        var random = FixedRandom(state: 0x5eed)
+        var random = SplitMix(state: 0x5eed)
         let whole = SurfaceRectangle(x: 0, y: 0, width: 64, height: 48)
         var kinds: [String: Int] = [:]
         var outside = 0
@@ -68,13 +69,13 @@ struct HostileTests {
             let old = ends.raw.base.load(fromByteOffset: offset, as: UInt32.self)
             for value in [old &+ 1, old &- 1, ~old, old ^ 0x8000_0000] {
                 ends.raw.base.storeBytes(of: value, toByteOffset: offset, as: UInt32.self)
-                #expect(throws: SystemError.self, "offset \(offset)") { _ = try SurfaceReader(SurfaceMemory.readOnly(ends.memory), width: 64, height: 48) }
+                #expect(throws: SystemError.self, "offset \(offset)") { _ = try SurfaceReader(ends.memory.readOnly(), width: 64, height: 48) }
                 #expect(throws: SystemError.self) { _ = try SurfaceWriter(ends.memory.descriptor.duplicate(), width: 64, height: 48) }
             }
         }
         let ends = try Ends()
         for (width, height) in [(48, 64), (65, 48), (64, 47), (0, 0), (-1, 4), (Int.max, 2)] {
-            #expect(throws: SystemError.self) { _ = try SurfaceReader(SurfaceMemory.readOnly(ends.memory), width: width, height: height) }
+            #expect(throws: SystemError.self) { _ = try SurfaceReader(ends.memory.readOnly(), width: width, height: height) }
         }
     }
 
@@ -96,7 +97,7 @@ struct HostileTests {
     @Test("nobody can cut or lengthen a surface, not even who may write it")
     func truncation() throws {
         let ends = try Ends()
-        let readOnly = try SurfaceMemory.readOnly(ends.memory)
+        let readOnly = try ends.memory.readOnly()
         for descriptor in [ends.memory.descriptor.raw, readOnly.raw] {
             for length in [0, 4096, ends.memory.length - 1, ends.memory.length + 1] { #expect(ftruncate(descriptor, off_t(length)) != 0) }
             #expect(posix_fallocate(descriptor, 0, off_t(ends.memory.length + 4096)) != 0)
@@ -108,7 +109,7 @@ struct HostileTests {
     @Test("a reader's descriptor can be read, and neither written nor mapped for writing, nor made so later")
     func readOnly() throws {
         let ends = try Ends()
-        let descriptor = try SurfaceMemory.readOnly(ends.memory)
+        let descriptor = try ends.memory.readOnly()
         var byte: UInt8 = 1
         #expect(write(descriptor.raw, &byte, 1) < 0)
         #expect(pwrite(descriptor.raw, &byte, 1, 0) < 0)
@@ -137,7 +138,7 @@ struct HostileTests {
             }
             exit 7;
             """
-        let readOnly = try SurfaceMemory.readOnly(ends.memory)
+        let readOnly = try ends.memory.readOnly()
         let child = try ChildProcess(
             program: "/usr/bin/perl", arguments: ["-e", script],
             inherited: [

@@ -21,7 +21,7 @@ struct ReaderPageTests {
             let bell = try SurfaceDoorbell()
             let want = try bell.ringing.duplicate()
             let reader = try SurfaceReaderPage(memory.descriptor.duplicate(), frame: frame.hearing.duplicate(), want: bell.ringing.duplicate())
-            let display = try SurfaceReaderWatch(SurfaceMemory.readOnly(memory), frame: frame.ringing.duplicate(), want: bell.hearing.duplicate())
+            let display = try SurfaceReaderWatch(memory.readOnly(), frame: frame.ringing.duplicate(), want: bell.hearing.duplicate())
             frameDescriptor = reader.frameDescriptor
             self.memory = memory
             self.want = want
@@ -137,8 +137,8 @@ struct ReaderPageTests {
             }
         }
         let memory = try SurfaceMemory.createReaderPage()
-        #expect(throws: SystemError.self) { try accepts(SurfaceMemory.readOnly(memory), writing: true) }
-        try accepts(SurfaceMemory.readOnly(memory), writing: false)
+        #expect(throws: SystemError.self) { try accepts(memory.readOnly(), writing: true) }
+        try accepts(memory.readOnly(), writing: false)
         let mapping = try memory.map(what: "a page")
         mapping.base.storeBytes(of: 2, toByteOffset: 8, as: UInt32.self)
         #expect(throws: SystemError.self) { try accepts(memory.descriptor.duplicate(), writing: false) }

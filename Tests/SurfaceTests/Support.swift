@@ -17,7 +17,7 @@ struct Ends: ~Copyable {
         // All of them, or none: a value with several owners in it cannot be half made.
         let memory = try SurfaceMemory.create(width: width, height: height)
         let writer = try SurfaceWriter(memory.descriptor.duplicate(), width: width, height: height)
-        let reader = try SurfaceReader(SurfaceMemory.readOnly(memory), width: width, height: height)
+        let reader = try SurfaceReader(memory.readOnly(), width: width, height: height)
         let raw = try memory.map(what: "a surface under test")
         self.memory = memory
         self.writer = writer
@@ -38,32 +38,6 @@ final class SharedWriter: Sendable {
     init(_ memory: borrowing SharedMemory, width: Int, height: Int) throws {
         writer = Mutex(try SurfaceWriter(memory.descriptor.duplicate(), width: width, height: height))
     }
-}
-
-/// The same numbers in every run.
-struct FixedRandom: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        return (state >> 33) ^ state
-    }
-}
-
-/// Runs a closure on a thread of its own; the result waits for its end.
-func onThread(_ body: @escaping @Sendable () -> Void) -> () -> Void {
-    final class Box: Sendable {
-        let body: @Sendable () -> Void
-        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-    }
-    var thread = pthread_t()
-    pthread_create(
-        &thread, nil,
-        { argument in
-            if let argument { Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body() }
-            return nil
-        }, Unmanaged.passRetained(Box(body)).toOpaque())
-    let started = thread
-    return { pthread_join(started, nil) }
 }
 
 func isReadable(_ descriptor: CInt) -> Bool {

@@ -1,5 +1,6 @@
 import Host
 import Platform
+import SeededNumbers
 import Testing
 
 @testable import Toolstack
@@ -146,7 +147,7 @@ struct ArgumentTests {
 
     @Test("Rewriting keeps every argument that is not ours, whatever the list")
     func keepsEverything() throws {
-        var random = FixedRandom(0x5eed_0001)
+        var random = SplitMix(state: 0x5eed_0001)
         let pool: [[String]] = [
             ["-usb"], ["-nodefaults"], ["-serial", "pty"], ["-device", "e1000,addr=5"], ["-device", "{\"driver\":\"e1000\"}"],
             ["-unknown-option"], ["-unknown-option", "with value"], ["--future=1"], ["disk.img"], ["-append", "-x --demux-y"], ["-"], [""],

@@ -1,18 +1,19 @@
 import CLinux
 import Glibc
 import Platform
+import TestTools
 import Testing
 
 @testable import Toolstack
 
 @Suite("Demux's own monitor before a stand-in for QEMU")
 struct ClientTests {
-    let folder: Folder
+    let folder: TemporaryFolder
     let loop: EventLoop
     let path: String
 
     init() throws {
-        folder = try Folder()
+        folder = try TemporaryFolder()
         loop = try EventLoop()
         path = folder.path + "/q"
     }

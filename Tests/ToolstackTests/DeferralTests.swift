@@ -1,34 +1,23 @@
-import CLinux
 import Glibc
 import Platform
+import SeededNumbers
+import TestTools
 import Testing
 
 @testable import Toolstack
 
 @Suite("Verdicts that come later, replies that are watched, commands that are changed")
 struct DeferralTests {
-    let folder: Folder
+    let folder: TemporaryFolder
     let loop: EventLoop
     let libxl: String
     let private_: String
 
     init() throws {
-        folder = try Folder()
+        folder = try TemporaryFolder()
         loop = try EventLoop()
         libxl = folder.path + "/libxl"
         private_ = folder.path + "/qemu"
-    }
-
-    private func memory(_ text: String) throws -> OwnedDescriptor {
-        let owned = OwnedDescriptor(adopting: demux_memfd_create("test"))
-        #expect(write(owned.raw, text, text.utf8.count) == text.utf8.count)
-        return owned
-    }
-
-    private func contents(_ raw: CInt) -> String {
-        var buffer = [UInt8](repeating: 0, count: 100)
-        let length = pread(raw, &buffer, buffer.count, 0)
-        return String(decoding: buffer.prefix(max(0, length)), as: UTF8.self)
     }
 
     @Test("What comes after a command that waits waits too, with its descriptors, and goes on in order", arguments: [1, 7, 1000])
@@ -159,7 +148,7 @@ struct DeferralTests {
     func random() throws {
         let facade = try QMPFacade(loop: loop, at: .path(libxl), qemu: private_)
         let qemu = try Listener(loop, path: private_)
-        var random = FixedRandom(0x5eed_0010)
+        var random = SplitMix(state: 0x5eed_0010)
         var waiting: [(QMPCommand, QMPDeferral)] = []
         facade.decide = { command in
             switch Int.random(in: 0..<4, using: &random) {

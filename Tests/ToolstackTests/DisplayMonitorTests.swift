@@ -1,6 +1,8 @@
 import EmulatorProtocol
 import Glibc
 import Platform
+import SeededNumbers
+import TestTools
 import Testing
 
 @testable import Toolstack
@@ -35,7 +37,7 @@ struct DisplayMonitorTests {
 
     /// A real QEMU with these arguments, asked these questions one after the other.
     private func qemu(_ arguments: [String], _ questions: [(String, JSONValue?)]) throws -> [JSONValue] {
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let monitors = try PrivateMonitors(folder: folder.path)
         let qemu = try QEMU(
             ["-nodefaults", "-no-user-config", "-display", "none", "-S", "-machine", "none", "-chardev",
@@ -57,7 +59,7 @@ struct DisplayMonitorTests {
 
     @Test("query-vnc, query-vnc-servers and info vnc say what QEMU would say with the same sockets", arguments: ["tcp", "password", "unix", "none"])
     func asQEMU(kind: String) throws {
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let port: UInt16 = 5900 + 4711
         let (option, listeners, security): (String, [Socket], String) =
             switch kind {
@@ -165,7 +167,7 @@ struct DisplayMonitorTests {
         #expect(HumanLine("a \"b c\" d\"e").words == ["a", "b c", "d\"e"])
         #expect(HumanLine("a \"\" \"x\\n\\\\").words == ["a", "", "x\n\\"])
         #expect(HumanLine("set_password -d").words == ["set_password"])
-        var random = FixedRandom(0x5eed_0011)
+        var random = SplitMix(state: 0x5eed_0011)
         let alphabet = Array("ab \"\\-d\t\n".utf8)
         for _ in 0..<2000 {
             let bytes = (0..<Int.random(in: 0...40, using: &random)).map { _ in alphabet[Int.random(in: 0..<alphabet.count, using: &random)] }

@@ -1,5 +1,6 @@
 import Host
 import Platform
+import TestTools
 import Testing
 
 @testable import Toolstack
@@ -210,7 +211,7 @@ struct DisplayPlanTests {
             let place = try #require(arguments.indices.first { arguments[$0] == option && arguments[$0 + 1].hasPrefix(start) })
             arguments.removeSubrange(place...place + 1)
         }
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let loop = try EventLoop()
         let monitors = try PrivateMonitors(folder: folder.path)
         let qemu = try QEMU(

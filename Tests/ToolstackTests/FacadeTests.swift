@@ -1,35 +1,23 @@
-import CLinux
 import Glibc
 import Platform
+import SeededNumbers
+import TestTools
 import Testing
 
 @testable import Toolstack
 
 @Suite("The façade before a stand-in for QEMU")
 struct FacadeTests {
-    let folder: Folder
+    let folder: TemporaryFolder
     let loop: EventLoop
     let libxl: String
     let private_: String
 
     init() throws {
-        folder = try Folder()
+        folder = try TemporaryFolder()
         loop = try EventLoop()
         libxl = folder.path + "/libxl"
         private_ = folder.path + "/qemu"
-    }
-
-    /// A descriptor for a file with this text in it.
-    private func memory(_ text: String) throws -> OwnedDescriptor {
-        let owned = OwnedDescriptor(adopting: demux_memfd_create("test"))
-        #expect(write(owned.raw, text, text.utf8.count) == text.utf8.count)
-        return owned
-    }
-
-    private func contents(_ raw: CInt) -> String {
-        var buffer = [UInt8](repeating: 0, count: 100)
-        let length = pread(raw, &buffer, buffer.count, 0)
-        return String(decoding: buffer.prefix(max(0, length)), as: UTF8.self)
     }
 
     @Test("Bytes, descriptors and ends pass both ways in their order")
@@ -270,7 +258,7 @@ struct FacadeTests {
             decided += 1
             return .pass
         }
-        var random = FixedRandom(0x5eed_0003)
+        var random = SplitMix(state: 0x5eed_0003)
         var sent: [UInt8] = []
         let client = try Peer(loop, connectingTo: libxl)
         let alphabet = Array("{}[]\"'\\,: \n\rabc".utf8) + [0xff, 0x00]

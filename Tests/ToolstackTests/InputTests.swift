@@ -1,18 +1,19 @@
 import EmulatorProtocol
 import Glibc
 import Platform
+import TestTools
 import Testing
 
 @testable import Toolstack
 
 @Suite("Input on its way to QEMU", .serialized)
 struct InputTests {
-    let folder: Folder
+    let folder: TemporaryFolder
     let loop: EventLoop
     let path: String
 
     init() throws {
-        folder = try Folder()
+        folder = try TemporaryFolder()
         loop = try EventLoop()
         path = folder.path + "/q"
     }

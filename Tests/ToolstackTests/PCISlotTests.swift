@@ -1,5 +1,6 @@
 import Host
 import Platform
+import TestTools
 import Testing
 
 @testable import Toolstack
@@ -46,7 +47,7 @@ struct PCISlotTests {
         #expect(plan.uncertain == [])
 
         // Without Xen there is no xen-platform device; another one takes its place, made before all others as that one is.
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let loop = try EventLoop()
         let monitors = try PrivateMonitors(folder: folder.path)
         let qemu = try QEMU(

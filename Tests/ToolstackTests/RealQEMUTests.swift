@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Platform
+import TestTools
 import Testing
 
 @testable import Toolstack
@@ -9,7 +10,7 @@ import Testing
 struct RealQEMUTests {
     /// A QEMU started as `demux-dm` starts it, with the arguments of libxl rewritten, and the façade before it.
     final class Setup {
-        let folder: Folder
+        let folder: TemporaryFolder
         let loop: EventLoop
         let facade: QMPFacade
         let client: QMPClient
@@ -17,7 +18,7 @@ struct RealQEMUTests {
         let libxl: String
 
         init(held: Bool = false, more: [String] = [], decide: ((QMPCommand) -> QMPVerdict)? = nil) throws {
-            folder = try Folder()
+            folder = try TemporaryFolder()
             loop = try EventLoop()
             libxl = folder.path + "/qmp-libxl-1"
             // libxl opens the socket itself, as with dm_restrict.
@@ -83,7 +84,7 @@ struct RealQEMUTests {
 
     @Test("A QEMU that has given up root and locked itself in an empty folder is reached all the same", .enabled(if: geteuid() == 0, "only root can do this"))
     func restricted() throws {
-        let root = try Folder()
+        let root = try TemporaryFolder()
         #expect(chmod(root.path, 0) == 0)
         let setup = try Setup(more: ["-chroot", root.path, "-runas", "65534:65534"])
         for _ in 0..<2 {
@@ -106,7 +107,7 @@ struct RealQEMUTests {
 
     @Test("The sockets that QEMU inherits do not block, or two of its threads may wait for one connection for ever")
     func nonBlocking() throws {
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let monitors = try PrivateMonitors(folder: folder.path)
         for pair in monitors.inherited {
             #expect(fcntl(pair.ours, F_GETFL) & O_NONBLOCK != 0)

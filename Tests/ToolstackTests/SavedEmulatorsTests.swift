@@ -1,6 +1,8 @@
 import CLinux
 import Glibc
 import Platform
+import SeededNumbers
+import TestTools
 import Testing
 
 @testable import Toolstack
@@ -37,7 +39,7 @@ struct SavedEmulatorsTests {
         let (state, length) = try #require(try SavedEmulators.decoded(bytes + [1, 2, 3]))
         #expect(state == Self.example && length == bytes.count)
         #expect(try SavedEmulators.decoded(Array("QEVM".utf8)) == nil && SavedEmulators.decoded([]) == nil)
-        var random = FixedRandom(0x5eed_0020)
+        var random = SplitMix(state: 0x5eed_0020)
         for _ in 0..<200 {
             let records = (0..<Int.random(in: 0...8, using: &random)).map { _ -> SavedEmulators.Record in
                 let name = String((1...Int.random(in: 1...32, using: &random)).map { _ in "aZ9-_".randomElement(using: &random) ?? "a" })
@@ -78,7 +80,7 @@ struct SavedEmulatorsTests {
 
     @Test("Damaged, cut and invented bytes are refused or, without our mark, nobody's; none is a trap")
     func fuzz() throws {
-        var random = FixedRandom(0x5eed_0021)
+        var random = SplitMix(state: 0x5eed_0021)
         let good = try Self.example.encoded()
         for index in good.indices {
             var bad = good
@@ -173,7 +175,7 @@ struct SavedEmulatorsTests {
     @Test("A real QEMU's record comes right after our states, and a QEMU that is started from there reads it")
     func real() throws {
         // QEMU takes a descriptor of a set only for exactly the access that it wants.
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let output = OwnedDescriptor(adopting: open(folder.path + "/state", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600))
         let file = try Files.open(folder.path + "/state")
         let reply = try save(Self.example, to: output.raw)
@@ -191,7 +193,7 @@ struct SavedEmulatorsTests {
     @Test("Without states of ours the file is a plain QEMU's, and is restored as such")
     func plain() throws {
         // QEMU takes a descriptor of a set only for exactly the access that it wants.
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let output = OwnedDescriptor(adopting: open(folder.path + "/state", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600))
         let file = try Files.open(folder.path + "/state")
         let reply = try save(SavedEmulators(), to: output.raw)
@@ -205,7 +207,7 @@ struct SavedEmulatorsTests {
     @Test("States that cannot be had make the save fail, in words that libxl logs, and QEMU is not asked")
     func failing() throws {
         // QEMU takes a descriptor of a set only for exactly the access that it wants.
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let output = OwnedDescriptor(adopting: open(folder.path + "/state", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600))
         let file = try Files.open(folder.path + "/state")
         let reply = try save(SavedEmulators(), to: output.raw, failing: true)
@@ -232,7 +234,7 @@ struct SavedEmulatorsTests {
 
     /// Starts a QEMU that reads its state from the descriptor's present place, and waits until it stands as restored.
     private func expectIncoming(_ raw: CInt) throws {
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let loop = try EventLoop()
         let monitors = try PrivateMonitors(folder: folder.path)
         let qemu = try QEMU(

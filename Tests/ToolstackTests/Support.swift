@@ -17,26 +17,18 @@ func turn(_ loop: EventLoop, until what: String, limit: Duration = .seconds(60),
     }
 }
 
-/// A folder of its own for each test, removed afterwards.
-final class Folder {
-    let path: String
+/// A descriptor for a file with this text in it.
+func memory(_ text: String) throws -> OwnedDescriptor {
+    let owned = OwnedDescriptor(adopting: demux_memfd_create("test"))
+    #expect(write(owned.raw, text, text.utf8.count) == text.utf8.count)
+    return owned
+}
 
-    init() throws {
-        var template = Array("/tmp/demux-tools-XXXXXX".utf8CString)
-        guard mkdtemp(&template) != nil else { throw SystemError("create", "a folder") }
-        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    deinit {
-        if let folder = opendir(path) {
-            while let entry = readdir(folder) {
-                let name = withUnsafePointer(to: &entry.pointee.d_name) { UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self) }
-                _ = unlink(path + "/" + String(cString: name))
-            }
-            closedir(folder)
-        }
-        rmdir(path)
-    }
+/// What such a file has; at most 100 bytes of it.
+func contents(_ raw: CInt) -> String {
+    var buffer = [UInt8](repeating: 0, count: 100)
+    let length = pread(raw, &buffer, buffer.count, 0)
+    return String(decoding: buffer.prefix(max(0, length)), as: UTF8.self)
 }
 
 /// One side of a stream socket, read on the loop.
@@ -190,17 +182,5 @@ final class QEMU {
         }
         _ = process.wait(limit: .seconds(30))
         return String(decoding: text, as: UTF8.self)
-    }
-}
-
-/// The same numbers in every run (xorshift64*).
-struct FixedRandom: RandomNumberGenerator {
-    private var state: UInt64
-    init(_ seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state ^= state >> 12
-        state ^= state << 25
-        state ^= state >> 27
-        return state &* 0x2545_f491_4f6c_dd1d
     }
 }

@@ -1,6 +1,7 @@
 import EmulatorProtocol
 import Glibc
 import Platform
+import TestTools
 import Testing
 
 @testable import Toolstack
@@ -31,7 +32,7 @@ struct QEMUUnplugTests {
 
     @Test("It asks, writes the mask to QEMU's own port, asks again, and names what has gone or is left", arguments: [false, true])
     func sequence(stays: Bool) throws {
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         let loop = try EventLoop()
         let client = QMPClient(loop: loop, path: folder.path + "/q")
         let listener = try Listener(loop, path: folder.path + "/q")
@@ -89,7 +90,7 @@ struct QEMUUnplugTests {
     @Test("A real QEMU's disk and NIC are known by name, its CD-ROM is none, and what stays although it was told is reported")
     func realQEMU() throws {
         try QEMU.require()
-        let folder = try Folder()
+        let folder = try TemporaryFolder()
         for name in ["disk", "cd"] {
             let file = try #require(fopen("\(folder.path)/\(name)", "w"))
             ftruncate(fileno(file), 1 << 20)

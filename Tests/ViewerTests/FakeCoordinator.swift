@@ -174,7 +174,7 @@ final class FakeCoordinator {
     }
 
     private func give(_ screen: Screen) throws {
-        let readable = try SurfaceMemory.readOnly(screen.memory)
+        let readable = try screen.memory.readOnly()
         try ask(.surface(SurfaceSize(width: screen.width, height: screen.height)), [readable.raw])
     }
 

@@ -12,9 +12,7 @@ struct HostileTests {
     /// A viewer that means it gets its picture.
     private func expectService(_ coordinator: FakeCoordinator, _ what: String = "") throws {
         let viewer = try coordinator.viewer()
-        try viewer.setEncodings()
-        try viewer.request(incremental: false)
-        try viewer.show(try #require(coordinator.screen), "a good viewer's picture \(what)")
+        try viewer.see(try #require(coordinator.screen), "a good viewer's picture \(what)")
     }
 
     @Test("200 silent connections, half a TLS hello and half a request keep nobody out")
@@ -73,9 +71,7 @@ struct HostileTests {
             stalled.append(viewer)
         }
         let good = try coordinator.viewer()
-        try good.setEncodings()
-        try good.request(incremental: false)
-        try good.show(screen)
+        try good.see(screen)
         // As long as their threads wait, which is for some seconds, the good one follows every mode.
         for round in 0..<6 {
             let next = try coordinator.setMode(300 + round * 100, 200 + round * 50, seed: UInt32(round))

@@ -50,9 +50,7 @@ struct InputTests {
         let coordinator = try FakeCoordinator().start()
         let screen = try coordinator.setMode(320, 200)
         let viewer = try coordinator.viewer()
-        try viewer.setEncodings()
-        try viewer.request(incremental: false)
-        try viewer.show(screen)
+        try viewer.see(screen)
         try viewer.setDesktopSize(1280, 800)
         try coordinator.wait("the hint") { $0.body == .modeHint(SurfaceSize(width: 1280, height: 800)) }
         try viewer.request()
@@ -70,9 +68,7 @@ struct InputTests {
         try viewer.pointer(7, 5, 5)
         try viewer.extendedKey(0x61, 0x1e, down: true)
         try viewer.setDesktopSize(800, 600)
-        try viewer.setEncodings()
-        try viewer.request(incremental: false)
-        try viewer.show(try #require(coordinator.screen))
+        try viewer.see(try #require(coordinator.screen))
         try coordinator.ask(.inputMode(InputMode(absolute: true)))
         #expect(!coordinator.received.contains { if case .input = $0.body { true } else if case .modeHint = $0.body { true } else { false } })
     }

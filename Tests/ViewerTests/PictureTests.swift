@@ -13,9 +13,7 @@ struct PictureTests {
         for version in ["RFB 003.003\n", "RFB 003.007\n", "RFB 003.008\n"] {
             let viewer = try coordinator.viewer(version: version)
             #expect(viewer.name == "Demux")
-            try viewer.setEncodings()
-            try viewer.request(incremental: false)
-            try viewer.show(screen)
+            try viewer.see(screen)
             for index in 0..<20 {
                 let area = SurfaceRectangle(x: index * 13, y: index * 9, width: 17, height: 11)
                 for y in area.y..<area.y + 11 { for x in area.x..<area.x + 17 { screen.pixels[y * 333 + x] = UInt32(index &* 77_777 &+ x) } }
@@ -49,9 +47,7 @@ struct PictureTests {
         let coordinator = try FakeCoordinator().start()
         let screen = try coordinator.setMode(640, 480)
         let viewer = try coordinator.viewer()
-        try viewer.setEncodings()
-        try viewer.request(incremental: false)
-        try viewer.show(screen)
+        try viewer.see(screen)
         let before = viewer.pixelBytes
         screen.pixels[100 * 640 + 70] ^= 0xffff
         screen.writer.damage(SurfaceRectangle(x: 0, y: 0, width: 640, height: 480))
@@ -65,9 +61,7 @@ struct PictureTests {
         let coordinator = try FakeCoordinator().start()
         let screen = try coordinator.setMode(640, 400)
         let viewer = try coordinator.viewer()
-        try viewer.setEncodings()
-        try viewer.request(incremental: false)
-        try viewer.show(screen)
+        try viewer.see(screen)
         let before = viewer.pixelBytes
         for round in 0..<40 {
             memmove(screen.pixels, screen.pixels + 16 * 640, 384 * 640 * 4)
@@ -130,9 +124,7 @@ struct PictureTests {
         coordinator.screen?.fill(seed: 99)
         coordinator.publish()
         let viewer = try coordinator.viewer()
-        try viewer.setEncodings()
-        try viewer.request(incremental: false)
-        try viewer.show(try #require(coordinator.screen))
+        try viewer.see(try #require(coordinator.screen))
     }
 
     @Test("a screen that is switched off is black until it is on again")
@@ -140,9 +132,7 @@ struct PictureTests {
         let coordinator = try FakeCoordinator().start()
         let screen = try coordinator.setMode(160, 100)
         let viewer = try coordinator.viewer()
-        try viewer.setEncodings()
-        try viewer.request(incremental: false)
-        try viewer.show(screen)
+        try viewer.see(screen)
         screen.writer.setBlank(true)
         coordinator.publish()
         while viewer.picture.contains(where: { $0 != 0 }) {
@@ -159,13 +149,9 @@ struct PictureTests {
         let coordinator = try FakeCoordinator().start()
         let screen = try coordinator.setMode(160, 100)
         let viewer = try coordinator.viewer()
-        try viewer.setEncodings()
-        try viewer.request(incremental: false)
-        try viewer.show(screen)
+        try viewer.see(screen)
         let plain = try coordinator.viewer()
-        try plain.setEncodings([Encoding.raw])
-        try plain.request(incremental: false)
-        try plain.show(screen)
+        try plain.see(screen, with: [Encoding.raw])
         screen.writer.setCursor(SurfaceCursor(x: 5, y: 5, hotX: 3, hotY: 4, width: 10, height: 12, pixels: [UInt32](repeating: 0xff10_2030, count: 120)))
         coordinator.publish()
         while !viewer.notes.contains(.cursor(10, 12, hotX: 3, hotY: 4)) {
@@ -185,9 +171,7 @@ struct PictureTests {
         let screen = try coordinator.setMode(200, 150)
         for _ in 0..<3 {
             let viewer = unix ? try TestViewer(Stream(try UnixSocket.connectStream(coordinator.unixPath))) : try coordinator.viewer()
-            try viewer.setEncodings()
-            try viewer.request(incremental: false)
-            try viewer.show(screen)
+            try viewer.see(screen)
             try coordinator.restart()
             #expect(viewer.stream.isClosed())
         }

@@ -24,9 +24,7 @@ struct SecurityTests {
         try coordinator.ask(.vnc(VNCCommand(.setPassword)))
         #expect(try coordinator.reasonForRefusal(password: "geheim") == "the password is wrong")
         // Whoever is in stays in.
-        try inside.setEncodings()
-        try inside.request(incremental: false)
-        try inside.show(try #require(coordinator.screen))
+        try inside.see(try #require(coordinator.screen))
         try coordinator.ask(.vnc(VNCCommand(.disconnect)))
         #expect(inside.stream.isClosed())
     }
@@ -61,9 +59,7 @@ struct SecurityTests {
         let status = try coordinator.waitForStatus("the viewer") { !$0.clients.isEmpty }
         #expect(status.clients.first?.security == name)
         #expect(status.clients.first?.host == "127.0.0.1" && status.clients.first?.family == "ipv4")
-        try viewer.setEncodings()
-        try viewer.request(incremental: false)
-        try viewer.show(screen)
+        try viewer.see(screen)
         screen.fill(seed: 5)
         coordinator.publish()
         try viewer.show(screen)
@@ -84,9 +80,7 @@ struct SecurityTests {
         let viewer = try TestViewer(stream, password: "pw")
         let status = try coordinator.waitForStatus("the viewer") { !$0.clients.isEmpty }
         #expect(status.clients.first?.websocket == true)
-        try viewer.setEncodings()
-        try viewer.request(incremental: false)
-        try viewer.show(screen)
+        try viewer.see(screen)
         #expect(try stream.ping([1, 2, 3]) == [0x8a, 3, 1, 2, 3])
         for seed in 2..<6 as Range<UInt32> {
             screen.fill(seed: seed)
@@ -104,16 +98,12 @@ struct SecurityTests {
             let two = try TestViewer(Stream(try Stream.connectTCP(coordinator.port)), shared: false, finish: false)
             if second {
                 try two.readServerInit()
-                try two.setEncodings()
-                try two.request(incremental: false)
-                try two.show(screen)
+                try two.see(screen)
             } else {
                 #expect(two.stream.isClosed(), "\(policy)")
             }
             if first {
-                try one.setEncodings()
-                try one.request(incremental: false)
-                try one.show(screen)
+                try one.see(screen)
             } else {
                 #expect(one.stream.isClosed(), "\(policy)")
             }

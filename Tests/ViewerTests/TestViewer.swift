@@ -145,6 +145,13 @@ final class TestViewer {
         }
     }
 
+    /// Says what it can, asks for all of a screen, and reads until its picture is that.
+    func see(_ screen: FakeCoordinator.Screen, with encodings: [Int32] = all, _ what: String = "the picture") throws {
+        try setEncodings(encodings)
+        try request(incremental: false)
+        try show(screen, what)
+    }
+
     /// Requests and reads updates until the picture is this one.
     func show(_ screen: FakeCoordinator.Screen, _ what: String = "the picture") throws {
         let wanted = screen.colours

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Platform
+import TestTools
 import Testing
 
 /// The built `demux-web` as a process of its own.
@@ -170,10 +171,10 @@ final class EchoingExporter: Sendable {
         mkdir("\(base)/\(domain)", 0o700)
         listener = try UnixSocket.listen(.stream, path: "\(base)/\(domain)/vnc.sock").release()
         let raw = listener
-        startThread {
+        try TestThread {
             while let accepted = try? UnixSocket.accept(raw) {
                 let socket = accepted.release()
-                startThread {
+                try? TestThread {
                     defer { close(socket) }
                     var piece = Array("RFB 003.008\n".utf8)
                     var count = piece.count
@@ -188,25 +189,10 @@ final class EchoingExporter: Sendable {
                         if piece.count < 65_536 { piece = [UInt8](repeating: 0, count: 65_536) }
                         count = recv(socket, &piece, piece.count, 0)
                     }
-                }
+                }.detach()
             }
-        }
+        }.detach()
     }
 
     deinit { shutdown(listener, CInt(SHUT_RDWR)) }
-}
-
-func startThread(_ body: @escaping @Sendable () -> Void) {
-    final class Holder: Sendable {
-        let body: @Sendable () -> Void
-        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-    }
-    var thread = pthread_t()
-    pthread_create(
-        &thread, nil,
-        { argument in
-            if let argument { Unmanaged<Holder>.fromOpaque(argument).takeRetainedValue().body() }
-            return nil
-        }, Unmanaged.passRetained(Holder(body)).toOpaque())
-    pthread_detach(thread)
 }

@@ -3,6 +3,7 @@ import Glibc
 import Picture
 import Platform
 import Surface
+import TestTools
 import Testing
 
 @Suite("demux web")

@@ -1,5 +1,6 @@
 import Glibc
 import Platform
+import TestTools
 import Testing
 
 @Suite("A guest in the browser")

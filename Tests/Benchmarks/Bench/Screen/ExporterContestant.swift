@@ -32,7 +32,7 @@ final class ExporterContestant: ScreenContestant {
         frame = try SurfaceDoorbell()
         want = try SurfaceDoorbell()
         memory = try SurfaceMemory.create(width: width, height: height)
-        readable = try SurfaceMemory.readOnly(memory)
+        readable = try memory.readOnly()
         painter = SurfacePainter(
             try SurfaceWriter(try memory.descriptor.duplicate(), width: width, height: height), bell: try frame.ringing.duplicate(),
             want: try want.hearing.duplicate())

@@ -1,1 +1,0 @@
-../SpecificationTests/TemporaryFolder.swift

@@ -17,6 +17,13 @@ pss() { awk '/^Pss:/ { p = $2 } /^Pss_Shmem:/ { s = $2 } END { print p - s }' "/
 # Hundredths of a second since dom0's start at which a process was forked.
 born() { sed 's/.*) //' "/proc/$1/stat" | awk '{ print $20 }'; }
 
+# start_of NAME ROOT QEMU: how much later each of the guest's processes was started than the first: `start` lines for QEMU, `begun` lines for the others.
+start_of() {
+  local pid
+  for pid in $(family "$2"); do
+    [ "$pid" = "$2" ] || echo "$([ "$pid" = "$3" ] && echo start || echo "begun") $1 $(($(born "$pid") - $(born "$2"))) $(cat "/proc/$pid/comm")" >> $LOGS/density.txt
+  done
+}
 # rest WHAT PID…: a line for each process: WHAT name PSS(KiB) wake-ups/s descriptors threads.
 rest() {
   local what=$1 pid before=(); shift
@@ -38,7 +45,7 @@ measure() {                             # NAME WHAT [viewer] -- LINE…
   local qemu; qemu=$(qemu_of "$DOMID")
   check "$name has a QEMU" test -n "$qemu"
   local root; root=$(xenstore-read "/local/domain/$DOMID/image/device-model-pid")
-  [ "$root" = "$qemu" ] || echo "start $name $(($(born "$qemu") - $(born "$root")))" >> $LOGS/density.txt
+  [ "$root" = "$qemu" ] || start_of "$name" "$root" "$qemu"
   sleep 10
   # shellcheck disable=SC2046
   rest "$what" $(family "$root")
@@ -62,7 +69,7 @@ for round in 1 2 3; do
   if [ $round = 1 ]; then measure demux1 demux viewer -- "${ours[@]}" || return; else
     cfg=$(guest_cfg demux$round 1 agent "${ours[@]}")
     create "$cfg" || { not_ok "xl create starts demux$round"; return; }
-    echo "start demux$round $(($(born "$(qemu_of "$DOMID")") - $(born "$(xenstore-read "/local/domain/$DOMID/image/device-model-pid")")))" >> $LOGS/density.txt
+    start_of demux$round "$(xenstore-read "/local/domain/$DOMID/image/device-model-pid")" "$(qemu_of "$DOMID")"
     xl destroy demux$round; wait_until 30 nothing_left "$DOMID"
   fi
 done

@@ -11,7 +11,9 @@ REST=30
 qemu_of() { pgrep -f "qemu-system-i386.* -xen-domid $1 " | head -n 1; }
 # family PID: it and all that it has started.
 family() { local child; echo "$1"; for child in $(cat "/proc/$1/task/$1/children"); do family "$child"; done; }
-switches() { cat /proc/"$1"/task/*/status 2>/dev/null | awk '/^voluntary_ctxt_switches/ { n += $2 } END { print n + 0 }'; }
+# Wake-ups of all its threads so far, and the time, in seconds since dom0's start: looking at one process takes so long here that
+# the ones looked at last have rested for longer.
+switches() { cat /proc/"$1"/task/*/status 2>/dev/null | awk '/^voluntary_ctxt_switches/ { n += $2 } END { getline t < "/proc/uptime"; split(t, u, " "); print n + 0, u[1] }'; }
 # Kilobytes, memfds aside.
 pss() { awk '/^Pss:/ { p = $2 } /^Pss_Shmem:/ { s = $2 } END { print p - s }' "/proc/$1/smaps_rollup"; }
 # Hundredths of a second since dom0's start at which a process was forked.
@@ -30,9 +32,9 @@ rest() {
   for pid in "$@"; do before+=("$(switches "$pid")"); done
   sleep $REST
   for pid in "$@"; do
-    awk -v what="$what" -v name="$(cat "/proc/$pid/comm")" -v kib="$(pss "$pid")" -v n="$(($(switches "$pid") - ${before[0]}))" -v s=$REST \
+    awk -v what="$what" -v name="$(cat "/proc/$pid/comm")" -v kib="$(pss "$pid")" -v rest="${before[0]} $(switches "$pid")" \
       -v fds="$(ls "/proc/$pid/fd" | wc -l)" -v tasks="$(ls "/proc/$pid/task" | wc -l)" \
-      'BEGIN { printf "%s %s %d %.2f %d %d\n", what, name, kib, n / s, fds, tasks }' >> $LOGS/density.txt
+      'BEGIN { split(rest, r, " "); printf "%s %s %d %.2f %d %d\n", what, name, kib, (r[3] - r[1]) / (r[4] - r[2]), fds, tasks }' >> $LOGS/density.txt
     before=("${before[@]:1}")
   done
 }

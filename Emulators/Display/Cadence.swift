@@ -76,6 +76,19 @@ struct Cadence {
     }
 }
 
+/// Whether what blinks blinks: only as long as somebody does something. A cursor that blinks at nobody changes the picture four times a second
+/// for every viewer, and terminals let it stand after as long. A value without a clock, as `Cadence` is.
+struct Blinking {
+    /// How long nothing has to happen before everything that blinks stands still, and is shown.
+    var patience: UInt64 = 10_000_000_000
+    private var stirredAt: UInt64 = 0
+
+    /// The guest has changed something that the picture depends on, somebody types, or somebody begins to look.
+    mutating func stir(at now: UInt64) { stirredAt = max(stirredAt, now) }
+
+    func isSteady(at now: UInt64) -> Bool { now > stirredAt && now &- stirredAt >= patience }
+}
+
 /// Whether the host is asked which pages the guest has written, or video memory is compared with what it was: asking pauses the guest and makes
 /// it fault again on each page that it writes, so that it does not pay while most pages change.
 struct Strategy {

@@ -17,7 +17,7 @@ struct Display: Emulator, ~Copyable {
     static func main() { run(direct: XenDirect.self) }
 
     private var device: VGADevice
-    private var screen: Screen
+    var screen: Screen
     private var legacy: LegacyWindow
     private let video: DeviceRegion
     private let rom: [UInt8]

@@ -6,7 +6,7 @@ import VGA
 /// The scan-out as readers see it: who reads, the surface, and when it is brought up to date.
 ///
 /// Without a viewer nothing runs. With one, changes that are known of (registers, trapped writes, a host with a doorbell) are shown at
-/// once, others are looked for at the pace that `Cadence` allows.
+/// once, others are looked for at the pace that `Cadence` allows; and when nothing happens, nothing blinks any more.
 struct Screen: ~Copyable {
     private final class Reader {
         let watch: SurfaceReaderWatch
@@ -25,6 +25,7 @@ struct Screen: ~Copyable {
     private var asked: (width: Int, height: Int)?
     private var refused: (width: Int, height: Int)?
     private var cadence = Cadence()
+    var blinking = Blinking()
     private var strategy = Strategy()
     private var shadow = Shadow()
     private var viewers = 0
@@ -78,7 +79,9 @@ struct Screen: ~Copyable {
         guard let (_, reader) = readers.first(where: { $0.value.watch.wantDescriptor == descriptor }) else { return false }
         // A doorbell whose other end is closed is readable for ever; the coordinator tells when the reader is gone.
         if !reader.watch.clearWant() { context.forget(descriptor) }
+        let before = viewers
         count(context)
+        if viewers == before { blinking.stir(at: EventLoop.now()) }
         return true
     }
 
@@ -91,8 +94,11 @@ struct Screen: ~Copyable {
             rest(context)
         } else {
             cadence.stir()
-            if before == 0 { shadow.forget() }
             let now = EventLoop.now()
+            if before == 0 {
+                shadow.forget()
+                blinking.stir(at: now)
+            }
             guard viewers > before else { return look(at: cadence.nextUpdate(from: now), context) }
             // Who comes is shown the picture at once; yet no reader can have us look without pause by coming and going.
             announces = true
@@ -188,7 +194,7 @@ struct Screen: ~Copyable {
         let now = EventLoop.now()
         lookedAt = now
         // Before it is drawn: what blinks afterwards is no change of the guest's, and no reason to look more often.
-        guestWrote = window.look(&device) || device.changedRegisters || device.wroteMemory || announces
+        guestWrote = window.look(&device) || device.changedRegisters || device.wroteMemory
         windowIsPlain = window.isPlain
         let scanout = device.scanout
         guard scanout.width > 0, scanout.height > 0 else { return again(changed: false, from: now, device, context) }
@@ -236,10 +242,11 @@ struct Screen: ~Copyable {
             missed = true
             return again(changed: true, from: start, device, context)
         }
+        if touched || guestWrote { blinking.stir(at: now) }
         var reported = false
         let target = VGATarget(
             pixels: canvas.writer.pixels, width: canvas.writer.width, height: canvas.writer.height, stride: canvas.writer.stride)
-        device.render(into: target, dirty: dirty, now: now) { change in
+        device.render(into: target, dirty: dirty, now: now, steady: blinking.isSteady(at: now)) { change in
             reported = true
             switch change {
             case .damage(let x, let y, let width, let height):
@@ -254,12 +261,13 @@ struct Screen: ~Copyable {
             canvas.writer.setBlank(isBlank)
             reported = true
         }
+        let announced = announces
         if reported || announces {
             announces = false
             canvas.writer.publish()
             ring()
         }
-        again(changed: touched || guestWrote, from: start, device, context)
+        again(changed: touched || guestWrote || announced, from: start, device, context)
     }
 
     private mutating func again(changed: Bool, from start: UInt64, _ device: borrowing VGADevice, _ context: borrowing Context) {

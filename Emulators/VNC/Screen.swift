@@ -25,6 +25,8 @@ final class Screen {
 
     /// The pixels changed; called within the gate.
     var onChange: ([PictureChange]) -> Void = { _ in }
+    /// The gate has been passed since.
+    var afterChange: () -> Void = {}
     /// There is another picture.
     var onPicture: (FrameMemory) -> Void = { _ in }
     var onCursor: (SurfaceCursor?) -> Void = { _ in }
@@ -165,6 +167,7 @@ final class Screen {
             for area in changed { changes.append(.changed(area)) }
             if !changes.isEmpty { onChange(changes) }
         }
+        if !changes.isEmpty { afterChange() }
         page?.page.saw(reader.reader.taken)
         lookAtCursor()
     }

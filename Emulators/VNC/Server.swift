@@ -63,6 +63,7 @@ final class Server {
             self.reap()
         }
         screen.onChange = { [unowned self] changes in for case let viewer? in self.connections.values.map(\.viewer) { viewer.apply(changes) } }
+        screen.afterChange = { [unowned self] in for case let viewer? in self.connections.values.map(\.viewer) { viewer.showChanges() } }
         screen.onPicture = { [unowned self] picture in for case let viewer? in self.connections.values.map(\.viewer) { viewer.show(picture) } }
         screen.onCursor = { [unowned self] cursor in for case let viewer? in self.connections.values.map(\.viewer) { viewer.set(cursor: cursor) } }
         input.onSend = { [unowned self] in self.screen.expectChange() }

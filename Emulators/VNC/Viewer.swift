@@ -177,9 +177,10 @@ final class Viewer: @unchecked Sendable {
         }
     }
 
-    /// What changed in the picture; called within the gate.
+    /// What changed in the picture; called within the gate. `showChanges` has to follow when the gate has been passed: a thread that was woken
+    /// before would only wait for the gate, which is one more wake-up in every update.
     func apply(_ changes: [PictureChange]) {
-        tell { state in
+        state.withLock { state in
             let whole = TileRectangle(x: 0, y: 0, width: 8192, height: 8192)
             if state.changes.count + changes.count > Self.mostChanges {
                 state.changes = [.changed(whole)]
@@ -191,6 +192,8 @@ final class Viewer: @unchecked Sendable {
             }
         }
     }
+
+    func showChanges() { tell { _ in } }
 
     private func tell(_ body: (inout State) -> Void) {
         let rings = state.withLock { state in

@@ -7,7 +7,8 @@ import Specification
 
 /// What a coordinator leaves for the case that it is killed.
 extension Coordinator {
-    /// From now on the keeper holds what a successor needs. To be called before anything is made.
+    /// From now on the keeper holds what a successor needs. To be called before anything is made; what is not a descriptor is written
+    /// from the first `record` on, before which there is no guest to take over.
     public func recordFor(_ keeper: any DescriptorKeeper) throws(SystemError) {
         try context.recorder.begin(keeper)
         context.recorder.snapshot = { [unowned self] in self.checkpoint }
@@ -18,7 +19,7 @@ extension Coordinator {
     public func ownerChanged() { context.recorder.changed() }
 
     /// Writes what has changed, now.
-    public func record() { context.recorder.commit() }
+    public func record() { context.recorder.open() }
 
     var checkpoint: Checkpoint {
         Checkpoint(

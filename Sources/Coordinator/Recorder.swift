@@ -11,6 +11,8 @@ final class Recorder {
     private var last: [UInt8] = []
     private var isDirty = false
     private var isScheduled = false
+    /// Whether a successor could follow. While the guest is being started nobody can, and each step of it would be written for nobody.
+    private var isNeeded = false
     /// Makes the checkpoint; nil: nothing is recorded (yet, or any more).
     var snapshot: (() -> Checkpoint)?
 
@@ -19,7 +21,7 @@ final class Recorder {
         self.logBook = logBook
     }
 
-    /// Begins with memory of its own.
+    /// Begins with memory of its own; nothing is written before `open`.
     func begin(_ keeper: any DescriptorKeeper) throws(SystemError) {
         let fresh = try CheckpointMemory()
         keeper.keep([fresh.descriptor], as: KeptName.checkpoint)
@@ -31,13 +33,20 @@ final class Recorder {
     func goOn(_ keeper: any DescriptorKeeper, _ memory: CheckpointMemory) {
         self.memory = memory
         self.keeper = keeper
+        isNeeded = true
+    }
+
+    /// Writes everything now; from here on every change is written.
+    func open() {
+        isNeeded = true
+        commit()
     }
 
     /// Something has changed: it is written after the present handler, and once for all that changes in it.
     func changed() {
         guard keeper != nil, snapshot != nil else { return }
         isDirty = true
-        guard !isScheduled else { return }
+        guard isNeeded, !isScheduled else { return }
         isScheduled = true
         loop.soon { [weak self] in
             self?.isScheduled = false
@@ -47,7 +56,7 @@ final class Recorder {
 
     /// Writes what has changed now: to be called before anybody can see it.
     func commit() {
-        guard isDirty, let memory, let snapshot else { return }
+        guard isNeeded, isDirty, let memory, let snapshot else { return }
         isDirty = false
         let bytes = ControlCodec.encode(snapshot())
         guard bytes != last else { return }

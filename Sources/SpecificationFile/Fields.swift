@@ -90,7 +90,7 @@ struct Fields {
             issues.add(at: node.mark, "\(what) cannot be \(Self.kind(of: node))", allowed: allowed)
             return nil
         }
-        // Yams has compared the keys by now, and for that given each the tag that its text looks like.
+        // Yams has compared the keys by now, and for that given each a tag.
         guard !scalar.string.isEmpty, holdsNoNUL(scalar, what: what) else {
             if scalar.string.isEmpty { issues.add(at: scalar.mark, "\(what) is empty", allowed: allowed) }
             return nil

@@ -17,8 +17,8 @@ public struct VGAOptions: Sendable {
     public var modes: [VGAMode] = []
     /// The monitor's name: what of it is printable ASCII, up to 13 characters.
     public var name = "Demux"
-    /// What a VGA does and QEMU 7.2 does not: attribute blink, underline, pel panning, preset row and byte panning, the pel mask and the
-    /// sequencer's screen-off bit. False to be compared with QEMU pixel by pixel.
+    /// What a VGA does and QEMU 7.2 does not: attribute blink, underline, pel panning, preset row and byte panning, the pel mask,
+    /// the sequencer's screen-off bit, and a cursor that stops blinking. False to be compared with QEMU pixel by pixel.
     public var beyondQEMU = true
 
     public init() {}

@@ -27,6 +27,8 @@ struct Renderer: ~Copyable {
     let glyphChanged: UnsafeMutablePointer<Bool>
     /// Whether something blinks, as of the last frame, and when that was.
     var blinking = false
+    /// Whether what would blink is shown all the time, in the frame that is drawn.
+    var isSteady = false
     var drawnAt: UInt64 = 0
 
     init(memory: UnsafeMutableRawPointer, size: Int) {
@@ -62,12 +64,13 @@ struct Renderer: ~Copyable {
     }
 
     mutating func render(
-        _ frame: Frame, into target: VGATarget, dirty pages: VGADirtyPages, recoloured: Bool, now: UInt64, report: (VGAChange) -> Void
+        _ frame: Frame, into target: VGATarget, dirty pages: VGADirtyPages, recoloured: Bool, now: UInt64, steady: Bool, report: (VGAChange) -> Void
     ) {
         dirty.gather(pages)
         var known = false
         if !recoloured, let last, let lastTarget { known = frame.sameBut(start: last) && target.isSame(as: lastTarget) }
         blinking = false
+        isSteady = steady
         drawnAt = now
         switch frame.kind {
         case .blank, .transient: if !known { clear(frame, target, report) }
@@ -106,8 +109,9 @@ extension VGADevice {
     /// - Parameters:
     ///   - dirty: which pages the guest may have written by itself.
     ///   - now: a clock in nanoseconds, for what blinks.
+    ///   - steady: whether what blinks is to be shown without blinking, as nobody does anything. QEMU never does that (`VGAOptions.beyondQEMU`).
     public mutating func render(
-        into target: VGATarget, dirty: VGADirtyPages = .all, now: UInt64, report: (VGAChange) -> Void
+        into target: VGATarget, dirty: VGADirtyPages = .all, now: UInt64, steady: Bool = false, report: (VGAChange) -> Void
     ) {
         guard target.isUsable else { return }
         let frame = frame()
@@ -123,10 +127,11 @@ extension VGADevice {
             state.scalars.pointee.lastHeight = UInt16(truncatingIfNeeded: frame.height)
         }
         let recoloured = updatePalette(frame.kind)
-        renderer.render(frame, into: target, dirty: dirty, recoloured: recoloured, now: now, report: report)
+        renderer.render(frame, into: target, dirty: dirty, recoloured: recoloured, now: now, steady: steady && options.beyondQEMU, report: report)
     }
 
-    /// When `render` is due although nothing has changed, because something blinks: on the clock that it was given. Nil: never.
+    /// When `render` is due although nothing has changed, because something blinks: on the clock that it was given. Nil: never, or not
+    /// as long as it is drawn steadily.
     public var nextBlink: UInt64? {
         renderer.blinking ? (renderer.drawnAt / Renderer.blinkPeriod &+ 1) &* Renderer.blinkPeriod : nil
     }

@@ -101,9 +101,12 @@ extension Renderer {
         return any
     }
 
+    /// Whether what blinks is shown at a time.
+    private func isLit(_ now: UInt64) -> Bool { isSteady || now / Self.blinkPeriod & 1 == 0 }
+
     /// Reads what all cells are to show.
     private mutating func compose(_ frame: Frame, now: UInt64) {
-        let lit = now / Self.blinkPeriod & 1 == 0
+        let lit = isLit(now)
         var (address, line) = (frame.start, 0)
         for row in 0..<frame.rows {
             let out = freshCells + row &* frame.columns
@@ -119,11 +122,11 @@ extension Renderer {
         guard address &+ 4 <= size else { return Cell.outside }
         var cell = memory.load(fromByteOffset: address, as: UInt32.self) & 0xffff
         if frame.blinks && cell & 0x8000 != 0 {
-            blinking = true
+            blinking = !isSteady
             if !lit { cell |= Cell.hidden }
         }
         if address == frame.cursor && frame.cursorFirst <= frame.cursorLast {
-            blinking = true
+            blinking = !isSteady
             if lit {
                 cell |= Cell.cursor | UInt32(frame.cursorFirst) << Cell.firstShift | UInt32(frame.cursorLast) << Cell.lastShift
             }
@@ -246,7 +249,7 @@ extension Renderer {
     /// Text that is moved by pixels: line by line, with one more column and, below, one more row.
     mutating func drawPannedText(_ frame: Frame, _ target: VGATarget, now: UInt64, _ report: (VGAChange) -> Void) {
         _ = refreshGlyphs(frame, all: true)
-        let lit = now / Self.blinkPeriod & 1 == 0
+        let lit = isLit(now)
         let (height, width) = (min(frame.height, target.height), min(frame.width, target.width))
         var (address, line, panning) = (frame.start, frame.presetRow, frame.panning)
         for y in 0..<height {

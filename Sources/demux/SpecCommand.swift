@@ -21,13 +21,33 @@ struct SpecCommand: ParsableCommand {
     @Option(help: ArgumentHelp("The guest's name.", valueName: "guest"))
     var name: String?
 
-    func run() throws {
+    func run() throws { try Self.print(file: file, name: name) }
+
+    private static func print(file: String?, name: String?) throws {
         try carryOut {
             let path = try reportingIssues { () throws(SpecificationErrors) in
                 try SpecificationLookup.file(named: file, guest: name, environment: ProcessInfo.processInfo.environment)
             }
             Output.line(try specificationJSON(path))
         }
+    }
+}
+
+extension SpecCommand {
+    /// The command as `demux-dm` gives it, `spec [FILE] --name GUEST`, and nothing else.
+    struct Plain {
+        private let file: String?
+        private let name: String
+
+        init?(_ arguments: [String]) {
+            guard (3...4).contains(arguments.count), arguments[0] == "spec", arguments[arguments.count - 2] == "--name" else { return nil }
+            file = arguments.count == 4 ? arguments[1] : nil
+            name = arguments[arguments.count - 1]
+            // What may be an option is the parser's.
+            guard !name.hasPrefix("-"), file?.hasPrefix("-") != true else { return nil }
+        }
+
+        func run() { do { try SpecCommand.print(file: file, name: name) } catch { SpecCommand.exit(withError: error) } }
     }
 }
 

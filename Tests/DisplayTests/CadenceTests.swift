@@ -107,6 +107,31 @@ struct CadenceTests {
     }
 }
 
+@Suite("What blinks")
+struct BlinkingTests {
+    @Test("It stands still ten seconds after the last that happened, and blinks again with the next")
+    func patience() {
+        var blinking = Blinking()
+        blinking.stir(at: 5_000 * millisecond)
+        #expect(!blinking.isSteady(at: 5_000 * millisecond) && !blinking.isSteady(at: 14_999 * millisecond))
+        #expect(blinking.isSteady(at: 15_000 * millisecond))
+        blinking.stir(at: 15_000 * millisecond)
+        #expect(!blinking.isSteady(at: 24_999 * millisecond))
+        #expect(blinking.isSteady(at: 25_000 * millisecond))
+    }
+
+    @Test("What happened earlier changes nothing, and no time makes it trap", arguments: [0, 1, UInt64.max, UInt64.max / 2])
+    func extremes(time: UInt64) {
+        var blinking = Blinking()
+        blinking.stir(at: 20_000 * millisecond)
+        blinking.stir(at: 0)
+        #expect(!blinking.isSteady(at: 20_000 * millisecond))
+        blinking.stir(at: time)
+        #expect(!blinking.isSteady(at: 0))
+        _ = blinking.isSteady(at: time)
+    }
+}
+
 @Suite("Tracking or comparing")
 struct StrategyTests {
     @Test("Little memory is compared, much is tracked")

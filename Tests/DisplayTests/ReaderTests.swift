@@ -51,6 +51,38 @@ struct ReaderTests {
         try machine.showsThePicture("a change")
     }
 
+    @Test("a cursor blinks while somebody does something; then it stands, and nothing runs until the guest writes or somebody types")
+    func blinking() throws {
+        let machine = try Machine(["plain-window": "no"])
+        machine.textMode()
+        for index in [0, 7] { machine.cell(index, 3, 0x1f) }
+        let reader = try machine.reader(viewers: 1)
+        try machine.showsThePicture("text without a cursor")
+        machine.indexed(0x3d4, 0x0a, 0)
+        machine.indexed(0x3d4, 0x0b, 15)
+        // `isRight` compares with a picture whose cursor is shown.
+        try machine.showsThePicture("the cursor")
+        try machine.eventually("it blinks") { try !machine.isRight() }
+        try machine.showsThePicture("the cursor again")
+        #expect(!machine.rests)
+        machine.guest.emulator.screen.blinking.patience = 0
+        try machine.eventually("rest, and the cursor is shown") { try machine.rests && machine.isRight() }
+        _ = machine.coordinator.takeReceived()
+        for _ in 0..<100 { machine.guest.turn() }
+        #expect(!machine.asks())
+        machine.guest.emulator.screen.blinking.patience = .max
+        reader.ringWant()
+        try machine.eventually("it blinks for who types") { try !machine.isRight() }
+        machine.guest.emulator.screen.blinking.patience = 0
+        try machine.eventually("rest again, and the cursor is shown") { try machine.rests && machine.isRight() }
+        machine.guest.emulator.screen.blinking.patience = .max
+        machine.indexed(0x3d4, 0x0f, 7)
+        try machine.eventually("it blinks elsewhere") { try !machine.isRight() }
+        try machine.showsThePicture("the cursor elsewhere")
+        machine.cell(7, 4, 0x1f)
+        try machine.showsThePicture("a character")
+    }
+
     @Test("a host without a doorbell is asked again and again")
     func noDoorbell() throws {
         let machine = try Machine()

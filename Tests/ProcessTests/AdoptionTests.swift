@@ -128,6 +128,7 @@ private final class LastingGuest: @unchecked Sendable {
         next.coordinator = coordinator
         if before == 0 {
             try coordinator.recordFor(next.keeper)
+            coordinator.record()
             try coordinator.reserveServers()
             try coordinator.openControl()
         } else {

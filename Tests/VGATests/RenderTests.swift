@@ -6,8 +6,8 @@ import Testing
 @Suite("Rendering")
 struct RenderTests {
     /// A text screen of blanks, with a font in which the character n's lines are all n.
-    private func text(_ mode: Mode = .text, cursor: Bool = false) throws -> Rig {
-        let rig = try Rig()
+    private func text(_ mode: Mode = .text, cursor: Bool = false, options: VGAOptions = VGAOptions()) throws -> Rig {
+        let rig = try Rig(options: options)
         for character in 0..<256 {
             for line in 0..<32 {
                 rig.write(memory: character * 128 + line * 4 + 2, [UInt8(character)])
@@ -91,6 +91,45 @@ struct RenderTests {
         rig.render()
         #expect(rig.pixel(0, 0) == red(7) && rig.pixel(8, 0) == red(0x38))
         #expect(rig.nextBlink == nil)
+    }
+
+    @Test("drawn steadily, what blinks is shown at every time and no blink is due; then it blinks on")
+    func steady() throws {
+        let rig = try text(cursor: true)
+        rig.attribute(0x10, 0x0c)
+        rig.crtc(0x0f, 81)
+        write(rig, 0, 0, 0xff, 0x87)
+        rig.now = 0
+        rig.render()
+        rig.now = try #require(rig.nextBlink)
+        // The two cells touch at a corner: one rectangle.
+        let both = VGAChange.damage(x: 0, y: 0, width: 18, height: 32)
+        #expect(rig.render(dirty: .none) == [both])
+        #expect(rig.pixel(0, 0) == 0 && rig.pixel(9, 29) == 0)
+        rig.steady = true
+        #expect(rig.render(dirty: .none) == [both])
+        #expect(rig.pixel(0, 0) == red(7) && rig.pixel(9, 29) == red(7))
+        #expect(rig.nextBlink == nil)
+        for _ in 0..<4 {
+            rig.now += 133_000_000
+            #expect(rig.render(dirty: .none) == [] && rig.nextBlink == nil)
+        }
+        rig.steady = false
+        rig.render(dirty: .none)
+        rig.now = try #require(rig.nextBlink)
+        #expect(rig.render(dirty: .none) == [both])
+    }
+
+    @Test("compared with QEMU's, the cursor never stops blinking")
+    func neverSteady() throws {
+        var options = VGAOptions()
+        options.beyondQEMU = false
+        let rig = try text(cursor: true, options: options)
+        rig.steady = true
+        rig.now = 0
+        rig.render()
+        rig.now = try #require(rig.nextBlink)
+        #expect(!rig.render(dirty: .none).isEmpty)
     }
 
     @Test("the monochrome attribute 1 is underlined at the line that the CRTC says")

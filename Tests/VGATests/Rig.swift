@@ -199,6 +199,8 @@ final class Rig: Card {
     var device: VGADevice
     let options: VGAOptions
     var now: UInt64 = 0
+    /// Whether pictures are drawn without blinking.
+    var steady = false
 
     init(memory size: Int = 1 << 20, options: VGAOptions = VGAOptions()) throws {
         memory = Guarded(size)
@@ -237,7 +239,7 @@ final class Rig: Card {
             device.invalidate()
         }
         var changes: [VGAChange] = []
-        device.render(into: target, dirty: dirty, now: now) { changes.append($0) }
+        device.render(into: target, dirty: dirty, now: now, steady: steady) { changes.append($0) }
         return changes
     }
 

@@ -11,21 +11,30 @@ REST=30
 qemu_of() { pgrep -f "qemu-system-i386.* -xen-domid $1 " | head -n 1; }
 # family PID: it and all that it has started.
 family() { local child; echo "$1"; for child in $(cat "/proc/$1/task/$1/children"); do family "$child"; done; }
-switches() { cat /proc/"$1"/task/*/status 2>/dev/null | awk '/^voluntary_ctxt_switches/ { n += $2 } END { print n + 0 }'; }
+# Wake-ups of all its threads so far, and the time, in seconds since dom0's start: looking at one process takes so long here that
+# the ones looked at last have rested for longer.
+switches() { cat /proc/"$1"/task/*/status 2>/dev/null | awk '/^voluntary_ctxt_switches/ { n += $2 } END { getline t < "/proc/uptime"; split(t, u, " "); print n + 0, u[1] }'; }
 # Kilobytes, memfds aside.
 pss() { awk '/^Pss:/ { p = $2 } /^Pss_Shmem:/ { s = $2 } END { print p - s }' "/proc/$1/smaps_rollup"; }
 # Hundredths of a second since dom0's start at which a process was forked.
 born() { sed 's/.*) //' "/proc/$1/stat" | awk '{ print $20 }'; }
 
+# start_of NAME ROOT QEMU: how much later each of the guest's processes was started than the first: `start` lines for QEMU, `begun` lines for the others.
+start_of() {
+  local pid
+  for pid in $(family "$2"); do
+    [ "$pid" = "$2" ] || echo "$([ "$pid" = "$3" ] && echo start || echo "begun") $1 $(($(born "$pid") - $(born "$2"))) $(cat "/proc/$pid/comm")" >> $LOGS/density.txt
+  done
+}
 # rest WHAT PID…: a line for each process: WHAT name PSS(KiB) wake-ups/s descriptors threads.
 rest() {
   local what=$1 pid before=(); shift
   for pid in "$@"; do before+=("$(switches "$pid")"); done
   sleep $REST
   for pid in "$@"; do
-    awk -v what="$what" -v name="$(cat "/proc/$pid/comm")" -v kib="$(pss "$pid")" -v n="$(($(switches "$pid") - ${before[0]}))" -v s=$REST \
+    awk -v what="$what" -v name="$(cat "/proc/$pid/comm")" -v kib="$(pss "$pid")" -v rest="${before[0]} $(switches "$pid")" \
       -v fds="$(ls "/proc/$pid/fd" | wc -l)" -v tasks="$(ls "/proc/$pid/task" | wc -l)" \
-      'BEGIN { printf "%s %s %d %.2f %d %d\n", what, name, kib, n / s, fds, tasks }' >> $LOGS/density.txt
+      'BEGIN { split(rest, r, " "); printf "%s %s %d %.2f %d %d\n", what, name, kib, (r[3] - r[1]) / (r[4] - r[2]), fds, tasks }' >> $LOGS/density.txt
     before=("${before[@]:1}")
   done
 }
@@ -38,7 +47,7 @@ measure() {                             # NAME WHAT [viewer] -- LINE…
   local qemu; qemu=$(qemu_of "$DOMID")
   check "$name has a QEMU" test -n "$qemu"
   local root; root=$(xenstore-read "/local/domain/$DOMID/image/device-model-pid")
-  [ "$root" = "$qemu" ] || echo "start $name $(($(born "$qemu") - $(born "$root")))" >> $LOGS/density.txt
+  [ "$root" = "$qemu" ] || start_of "$name" "$root" "$qemu"
   sleep 10
   # shellcheck disable=SC2046
   rest "$what" $(family "$root")
@@ -62,7 +71,7 @@ for round in 1 2 3; do
   if [ $round = 1 ]; then measure demux1 demux viewer -- "${ours[@]}" || return; else
     cfg=$(guest_cfg demux$round 1 agent "${ours[@]}")
     create "$cfg" || { not_ok "xl create starts demux$round"; return; }
-    echo "start demux$round $(($(born "$(qemu_of "$DOMID")") - $(born "$(xenstore-read "/local/domain/$DOMID/image/device-model-pid")")))" >> $LOGS/density.txt
+    start_of demux$round "$(xenstore-read "/local/domain/$DOMID/image/device-model-pid")" "$(qemu_of "$DOMID")"
     xl destroy demux$round; wait_until 30 nothing_left "$DOMID"
   fi
 done

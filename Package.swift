@@ -120,7 +120,7 @@ let package = Package(
 
         // Emulators that misbehave in one way each, and one that answers late, for the process tests.
         .executableTarget(
-            name: "demux-test-emulator", dependencies: ["EmulatorKit", "EmulatorProtocol", "Host", "Platform", "Surface"], path: "Tests/TestEmulator"),
+            name: "demux-test-emulator", dependencies: ["CLinux", "EmulatorKit", "EmulatorProtocol", "Host", "Platform", "Surface"], path: "Tests/TestEmulator"),
 
         // Round trips of the Swift emulator against a bare C loop (`make bench`).
         .executableTarget(
@@ -139,7 +139,7 @@ let package = Package(
         .target(name: "TestTools", dependencies: ["Platform"], path: "Tests/TestTools"),
 
         .testTarget(name: "UnplugTests", dependencies: ["EmulatorProtocol", "Unplug"]),
-        .testTarget(name: "PlatformTests", dependencies: ["Platform"]),
+        .testTarget(name: "PlatformTests", dependencies: ["CLinux", "Platform", "TestTools"]),
         .testTarget(name: "HostTests", dependencies: ["Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol", "SeededNumbers"]),
         .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host"]),

@@ -105,9 +105,9 @@ final class Relay {
     }
 
     private func watchDone() throws(SystemError) {
-        try context.loop.watch(page.done.descriptor.raw, for: .readable) { [weak self] _ in
+        // Never read: the emulator has the same open file, and could make a read of it wait.
+        try context.loop.watch(page.done.descriptor.raw, for: [.readable, .edge]) { [weak self] _ in
             guard let self else { return }
-            self.page.done.clear()
             self.collect()
             self.pump()
         }
@@ -158,7 +158,7 @@ final class Relay {
         page = next
         keepPage()
         if isRunning { try watchDone() }
-        page.kick.ring()
+        page.kick.ringShared()
     }
 
     /// Nobody serves: everything that waits, and everything that still comes, is answered with all-ones.
@@ -281,7 +281,7 @@ final class Relay {
             slots.clear(slot)
             _ = slots.submit(slot, request)
         }
-        page.kick.ring()
+        page.kick.ringShared()
     }
 
     func collect() {

@@ -5,7 +5,9 @@ import Platform
 /// whom a dead one left its descriptors reaches what its successor serves.
 final class RelayPage {
     private let memory: MappedMemory
+    /// Shared with the emulator, flags and all: rung with `ringShared` only.
     let kick: EventFD
+    /// Shared with the emulator: waited for, and never read.
     let done: EventFD
 
     var slots: SlotPage { SlotPage(page: memory.base) }

@@ -1,5 +1,6 @@
 import CIoreq
 import Glibc
+import Platform
 
 /// Waits for what an emulator does with one server, for several vCPU threads at once on one doorbell.
 ///
@@ -10,6 +11,8 @@ final class AnswerWaiter: @unchecked Sendable {
     // Sendable: `leading`, `followers` and `rings` are guarded by the mutex; the descriptors never change.
     private let done: CInt
     private let end: CInt
+    /// Rung by the host when the waiting vCPUs are to look again. No emulator has it.
+    private let nudge: EventFD
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let condition: UnsafeMutablePointer<pthread_cond_t>
     private var leading = false
@@ -19,9 +22,10 @@ final class AnswerWaiter: @unchecked Sendable {
     /// - Parameters:
     ///   - done: the doorbell that emulators ring.
     ///   - end: readable for ever once the domain is destroyed or has crashed.
-    init(done: CInt, end: CInt) {
+    init(done: CInt, end: CInt) throws(SystemError) {
         self.done = done
         self.end = end
+        nudge = try EventFD()
         mutex = .allocate(capacity: 1)
         pthread_mutex_init(mutex, nil)
         condition = .allocate(capacity: 1)
@@ -72,24 +76,19 @@ final class AnswerWaiter: @unchecked Sendable {
         return true
     }
 
-    /// What the host adds to the doorbell's count when it wakes the waiting vCPUs itself: far above what emulators ring.
-    private static let wakeAmount: UInt64 = 1 << 32
-
     /// Has every waiting vCPU look again, without counting as a ring.
-    func wake() {
-        var amount = Self.wakeAmount
-        _ = write(done, &amount, 8)
-    }
+    func wake() { nudge.ring() }
 
     /// Blocks until the doorbell rings or the domain ends. Allocates nothing.
     private func block() -> (rings: UInt64, ended: Bool) {
-        withUnsafeTemporaryAllocation(of: pollfd.self, capacity: 2) { waits in
+        withUnsafeTemporaryAllocation(of: pollfd.self, capacity: 3) { waits in
             waits.initialize(repeating: pollfd(fd: done, events: Int16(POLLIN), revents: 0))
             waits[1].fd = end
-            while poll(waits.baseAddress, 2, -1) < 0 && errno == EINTR {}
-            var count: UInt64 = 0
-            if waits[0].revents != 0 { _ = read(done, &count, 8) }
-            return (count % Self.wakeAmount, waits[1].revents != 0)
+            waits[2].fd = nudge.descriptor.raw
+            while poll(waits.baseAddress, 3, -1) < 0 && errno == EINTR {}
+            if waits[2].revents != 0 { nudge.clear() }
+            // The emulator shares the doorbell, and may have taken away meanwhile what was there.
+            return (waits[0].revents != 0 ? EventFD.clearShared(done) : 0, waits[1].revents != 0)
         }
     }
 }

@@ -150,7 +150,7 @@ public final class LocalHost: IsolatingHost, @unchecked Sendable {
 
     public func openChannel(_ id: ServerID) throws(HostError) -> any SharedChannel {
         let server = try change(id, "open the channel of") { _, server in server }
-        do throws(SystemError) { return ChannelBox(try server.channel(vcpus: vcpus)) } catch { throw Self.failed("open the channel of", "\(id)", error) }
+        do throws(SystemError) { return try server.channel(vcpus: vcpus) } catch { throw Self.failed("open the channel of", "\(id)", error) }
     }
 
     public func attachmentDescriptors(of id: ServerID) throws(HostError) -> DescriptorBag {

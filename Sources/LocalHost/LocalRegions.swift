@@ -47,7 +47,8 @@ final class LocalRegions: Sendable {
             guard armed else { return }
             armed = false
             switch doorbell {
-            case .some(let bell): bell.ring()
+            // Under the lock that the host needs, too.
+            case .some(let bell): bell.ringShared()
             case .none: break
             }
         }

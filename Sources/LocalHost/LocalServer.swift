@@ -50,7 +50,7 @@ final class LocalServer: @unchecked Sendable {
         }
         kick = try EventFD()
         done = try EventFD()
-        answers = AnswerWaiter(done: done.descriptor.raw, end: end)
+        answers = try AnswerWaiter(done: done.descriptor.raw, end: end)
     }
 
     /// Whether all of an access lies in one of this server's ranges of its type.
@@ -84,13 +84,30 @@ final class LocalServer: @unchecked Sendable {
     func duplicateRing() throws(SystemError) -> OwnedDescriptor? { try ringMemory?.duplicateDescriptor() }
 
     /// The emulator's end, for somebody in this process.
-    func channel(vcpus: Int) throws(SystemError) -> EventFDChannel {
-        let ring: Mapping?
-        if ringMemory != nil { ring = try ringMemory?.map(what: "a buffered ring") } else { ring = nil }
-        return try EventFDChannel(
-            slots: slotMemory, ring: ring, kick: EventFD(adopting: try kick.descriptor.duplicate()),
-            done: EventFD(adopting: try done.descriptor.duplicate()), vcpuCount: vcpus)
+    func channel(vcpus: Int) throws(SystemError) -> any SharedChannel { try OwnChannel(self, vcpus: vcpus) }
+}
+
+/// A server's channel for somebody in this process. An emulator may share the doorbells, and may have left them to a child.
+private final class OwnChannel: SharedChannel {
+    private let server: LocalServer
+    private let kick: EventFD
+    private let done: EventFD
+    let vcpuCount: Int
+
+    init(_ server: LocalServer, vcpus: Int) throws(SystemError) {
+        self.server = server
+        // Of its own, so that two channels can be watched.
+        kick = EventFD(adopting: try server.kick.descriptor.duplicate())
+        done = EventFD(adopting: try server.done.descriptor.duplicate())
+        vcpuCount = vcpus
     }
+
+    var slots: SlotPage { server.slots }
+    var ring: BufferedRing? { server.ring }
+    var waitDescriptor: CInt { kick.descriptor.raw }
+    func bind() {}
+    func acknowledge() -> Bool { kick.clearShared() }
+    func notify(_ vcpu: Int) { done.ringShared() }
 }
 
 extension SharedMemory {

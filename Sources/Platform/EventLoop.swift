@@ -11,6 +11,8 @@ public final class EventLoop {
         public init(rawValue: UInt32) { self.rawValue = rawValue }
         public static let readable = Interest(rawValue: EPOLLIN.rawValue)
         public static let writable = Interest(rawValue: EPOLLOUT.rawValue)
+        /// Together with others: told once of each thing that comes, so that nothing has to be taken off the descriptor to have it quiet.
+        public static let edge = Interest(rawValue: EPOLLET.rawValue)
         /// The other side has closed or the descriptor failed; always reported, never needs to be asked for.
         public static let hangUp = Interest(rawValue: EPOLLHUP.rawValue | EPOLLERR.rawValue | EPOLLRDHUP.rawValue)
     }

@@ -58,37 +58,3 @@ public final class DescriptorBag {
     /// The numbers, for sending them; they stay owned by the bag.
     public var raw: [CInt] { held }
 }
-
-/// An eventfd used as a doorbell: any number of rings before a look count as one.
-public struct EventFD: ~Copyable, Sendable {
-    public let descriptor: OwnedDescriptor
-
-    /// A new doorbell, non-blocking and close-on-exec.
-    public init() throws(SystemError) {
-        let raw = eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK))
-        guard raw >= 0 else { throw SystemError("create", "an eventfd") }
-        descriptor = OwnedDescriptor(adopting: raw)
-    }
-
-    /// Takes over one that another process made.
-    public init(adopting descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
-
-    public borrowing func ring() { EventFD.ring(descriptor.raw) }
-
-    /// Takes what has been rung so far; true when there was any.
-    @discardableResult
-    public borrowing func clear() -> Bool { EventFD.clear(descriptor.raw) }
-
-    /// Rings a doorbell by number. A full counter (2^64-2 rings unseen) is still readable, so EAGAIN loses nothing.
-    @inlinable
-    public static func ring(_ raw: CInt) {
-        var one: UInt64 = 1
-        _ = write(raw, &one, 8)
-    }
-
-    @inlinable
-    public static func clear(_ raw: CInt) -> Bool {
-        var count: UInt64 = 0
-        return read(raw, &count, 8) == 8
-    }
-}

@@ -243,6 +243,30 @@ struct ServingFailureTests {
         }
     }
 
+    @Test("an emulator that makes its doorbells wait, full and empty, holds up nobody but itself", arguments: [true, false])
+    func doorbells(throughRelay: Bool) throws {
+        try withGuest([Built.test("doorbells"), Built.scratch()], vcpus: 2, plain: throughRelay) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            let stop = Flag()
+            let victim = try guest.vcpu(1)
+            let run = onThread { () -> Bool in
+                while !stop.raised { guard (try? victim.read(port: 0x700, size: 1)) != nil else { return false } }
+                return true
+            }
+            let vcpu = try guest.vcpu(0)
+            for _ in 0..<200 * thorough {
+                #expect(try place.read(vcpu, 0x10, 4) == Place.scratch)
+                // A relay's doorbells are the coordinator's; LocalHost's own vCPU rings the others itself.
+                #expect(try guest.emulator("scratch").state == "serving")
+            }
+            // Only a successor could free a vCPU that waits for room in LocalHost's own doorbell.
+            stop.raise()
+            if throughRelay { #expect(try run.get("the vCPU of the hostile emulator")) }
+            #expect(try guest.ask(.detach(name: "test")) == .done("emulator 'test' was detached"))
+            #expect(guest.host.crashReason == nil)
+        }
+    }
+
     @Test("an emulator that takes requests out of its slots can still be taken away")
     func steals() throws {
         try withGuest([Built.test("steal")], plain: true) { (guest: Guest) throws in

@@ -1,5 +1,7 @@
+import CLinux
 import Glibc
 import Host
+import Platform
 
 /// Serves its slots as nobody should.
 enum Hostile {
@@ -9,18 +11,26 @@ enum Hostile {
         var channel = wire.start(capabilities: rest.contains("pointers") ? ["data-pointer"] : [])
         let control = Control(wire)
         var seed: UInt64 = 0x5eed
+        var isSpoilt = false
         while true {
             var waits = [
                 pollfd(fd: channel.waitDescriptor, events: Int16(POLLIN), revents: 0), pollfd(fd: 3, events: Int16(POLLIN), revents: 0),
             ]
-            poll(&waits, 2, mode == "hostile" ? 1 : -1)
+            poll(&waits, 2, mode == "hostile" || mode == "doorbells" ? 1 : -1)
             if waits[1].revents != 0 { control.look() }
-            _ = channel.acknowledge()
+            if mode != "doorbells" { _ = channel.acknowledge() }
             switch mode {
             case "hold": for slot in 0..<channel.vcpuCount { _ = channel.slots.take(slot) }
             case "steal":
                 for slot in 0..<channel.vcpuCount where channel.slots.state(slot) == .ready { channel.slots.clear(slot) }
                 channel.notify(0)
+            case "doorbells":
+                for slot in 0..<channel.vcpuCount where channel.slots.take(slot) != nil { channel.slots.complete(slot, data: 0x5a) }
+                channel.notify(0)
+                // Full once and for all, and empty whenever it can be.
+                if !isSpoilt { spoil(wire.doorbells.kick, fill: true) }
+                spoil(wire.doorbells.done, fill: false)
+                isSpoilt = true
             default:
                 // Anything anywhere, and the doorbell all the time.
                 for _ in 0..<64 {
@@ -36,6 +46,16 @@ enum Hostile {
                 }
             }
         }
+    }
+
+    /// Whoever reads or writes it now without care waits: it is full, or empty, and both sides' O_NONBLOCK is off.
+    private static func spoil(_ doorbell: CInt, fill: Bool) {
+        // On for as long as it could hold up this process itself.
+        _ = demux_set_nonblocking(doorbell, 1)
+        _ = EventFD.clear(doorbell)
+        var most = UInt64.max - 1
+        if fill { _ = write(doorbell, &most, 8) }
+        _ = demux_set_nonblocking(doorbell, 0)
     }
 
     private struct Control {

@@ -17,7 +17,7 @@ struct TestEmulator {
         case "versioned": Versioned.main()
         case "exit": exit(CInt(rest.first ?? "3") ?? 3)
         case "die": Dying.run(rest.first ?? "")
-        case "hold", "steal", "hostile": Hostile.run(mode, rest)
+        case "hold", "steal", "hostile", "doorbells": Hostile.run(mode, rest)
         case "screen": Screen.run(rest)
         case "exporter": Exporter.run(rest)
         case "fuzz": Fuzz.run(seed: rest.first.flatMap { UInt64($0) } ?? 1, packets: rest.dropFirst().first.flatMap { Int($0) } ?? 1000)

@@ -13,6 +13,8 @@ final class Wire {
     private(set) var descriptors = DescriptorBag()
 
     private var counterMapping: Mapping?
+    /// Its doorbells' numbers, as long as the channel lives.
+    private(set) var doorbells: (kick: CInt, done: CInt) = (-1, -1)
 
     /// Says in the counters how far it has got: a way that no limit on messages closes.
     func count(_ counter: Counter) {
@@ -93,8 +95,9 @@ final class Wire {
             let mapping = try? page.map(what: "counters")
         else { exit(94) }
         counterMapping = consume mapping
-        guard let slots = bag.take(), let kick = bag.take(), let done = bag.take(),
-            let page = try? SharedMemory(adopting: slots, length: SlotPage.length, what: "slots"),
+        guard let slots = bag.take(), let kick = bag.take(), let done = bag.take() else { exit(91) }
+        doorbells = (kick.raw, done.raw)
+        guard let page = try? SharedMemory(adopting: slots, length: SlotPage.length, what: "slots"),
             let channel = try? EventFDChannel(slots: page, ring: nil, kick: EventFD(adopting: kick), done: EventFD(adopting: done), vcpuCount: attach.vcpus)
         else { exit(91) }
         return channel

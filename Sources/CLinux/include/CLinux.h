@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -20,6 +21,7 @@
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -42,6 +44,45 @@ static inline int demux_duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 3)
 
 // Marks every descriptor from `first` on close-on-exec, so that no child inherits what was not meant for it.
 static inline int demux_cloexec_from(unsigned first) { return (int)syscall(436 /* close_range */, first, ~0u, 4u /* CLOEXEC */); }
+
+// Reads without waiting, whatever the descriptor's own flags say (preadv2 with RWF_NOWAIT); -1 with EAGAIN when nothing is there. For eventfds.
+static inline ssize_t demux_read_now(int fd, void *bytes, size_t length) {
+    struct iovec part = { bytes, length };
+    return syscall(327 /* preadv2 */, fd, &part, 1L, -1L, -1L, 0x08L /* RWF_NOWAIT */);
+}
+
+// Counts eventfds up without waiting. A write to one waits when its counter is full and whoever shares its open file has switched O_NONBLOCK off; no
+// flag of a call's own says otherwise. But the kernel itself never waits when it counts one up, and does so when a read is done that was submitted
+// with it (io_submit, IOCB_FLAG_RESFD): here a read of nothing from /dev/null, which is done at once.
+typedef struct demux_ringer { unsigned long context; int nothing; } demux_ringer;
+enum { DEMUX_RINGER_DEPTH = 64 };
+static inline int demux_ringer_open(demux_ringer *ringer) {
+    aio_context_t context = 0;
+    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (nothing < 0) return -1;
+    if (syscall(SYS_io_setup, DEMUX_RINGER_DEPTH, &context) < 0) { close(nothing); return -1; }
+    ringer->context = context;
+    ringer->nothing = nothing;
+    return 0;
+}
+// 0, or -1 when the kernel takes it not. By any thread.
+static inline int demux_ringer_ring(demux_ringer ringer, int fd) {
+    struct iocb read, *reads[1] = { &read };
+    memset(&read, 0, sizeof read);
+    read.aio_fildes = (uint32_t)ringer.nothing;
+    read.aio_lio_opcode = IOCB_CMD_PREAD;
+    read.aio_flags = IOCB_FLAG_RESFD;
+    read.aio_resfd = (uint32_t)fd;
+    for (int attempt = 0; attempt < 8; attempt++) {
+        if (syscall(SYS_io_submit, ringer.context, 1L, reads) == 1) return 0;
+        if (errno != EAGAIN) return -1;
+        // What is done has to be taken off the queue now and then.
+        struct io_event done[DEMUX_RINGER_DEPTH];
+        struct timespec none = { 0, 0 };
+        (void)syscall(SYS_io_getevents, ringer.context, 0L, (long)DEMUX_RINGER_DEPTH, done, &none);
+    }
+    return -1;
+}
 
 // Locks a whole file for this open file alone, or (exclusive 0) together with other readers; -1 with EAGAIN when somebody else has it.
 static inline int demux_lock_file(int fd, int exclusive) {

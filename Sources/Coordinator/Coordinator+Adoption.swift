@@ -6,6 +6,7 @@ import Keeping
 import Logging
 import Platform
 import Specification
+import Unplug
 
 /// What a predecessor left, for a coordinator that takes its guest over.
 public struct Inheritance {

@@ -77,10 +77,7 @@ final class MonitorDesk: InputSink {
                 SavedEmulators.Record(emulator: $0.emulator, .region(.init(label: $0.label, length: $0.length, gfn: $0.gfn?.rawValue)))
             }
             let unplugged = coordinator.savedUnplug.map {
-                SavedEmulators.Record(
-                    emulator: SavedEmulators.coordinator,
-                    .unplug(
-                        .init(classes: $0.classes, product: $0.product, build: $0.build, isBlacklisted: $0.isBlacklisted, isROMLocked: $0.isROMLocked)))
+                SavedEmulators.Record(emulator: SavedEmulators.coordinator, .unplug($0))
             }
             done(.success(SavedEmulators(states + regions + (unplugged.map { [$0] } ?? []))))
         }
@@ -92,9 +89,7 @@ final class MonitorDesk: InputSink {
         for record in saved.records {
             switch record.content {
             case .state(let bytes): try coordinator.preset(SavedState(emulator: record.emulator, bytes: bytes))
-            case .unplug(let old):
-                coordinator.preset(
-                    SavedUnplug(classes: old.classes, product: old.product, build: old.build, isBlacklisted: old.isBlacklisted, isROMLocked: old.isROMLocked))
+            case .unplug(let saved): coordinator.preset(saved)
             case .region(let region):
                 try coordinator.preset(SavedRegion(emulator: record.emulator, label: region.label, length: region.length, gfn: region.gfn.map { GFN($0) }))
             }

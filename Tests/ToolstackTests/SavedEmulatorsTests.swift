@@ -4,6 +4,7 @@ import Platform
 import SeededNumbers
 import TestTools
 import Testing
+import Unplug
 
 @testable import Toolstack
 

@@ -37,7 +37,7 @@ let package = Package(
         .target(name: "XenHost", dependencies: ["Host", "Platform", "CXen"]),
         .target(name: "LocalHost", dependencies: ["Host", "Platform", "CIoreq"]),
         // The unplug ports as a value: what a guest says there, and what it means.
-        .target(name: "Unplug", dependencies: ["EmulatorProtocol"]),
+        .target(name: "Unplug", dependencies: ["EmulatorProtocol", "Host"]),
         .target(name: "EmulatorKit", dependencies: ["Host", "Platform", "EmulatorProtocol", "CIoreq", "CCommit"]),
         .target(
             name: "Coordinator",
@@ -138,7 +138,7 @@ let package = Package(
         // Threads and temporary folders of tests.
         .target(name: "TestTools", dependencies: ["Platform"], path: "Tests/TestTools"),
 
-        .testTarget(name: "UnplugTests", dependencies: ["EmulatorProtocol", "Unplug", "SeededNumbers"]),
+        .testTarget(name: "UnplugTests", dependencies: ["EmulatorProtocol", "Host", "Unplug", "SeededNumbers"]),
         .testTarget(name: "PlatformTests", dependencies: ["CLinux", "Platform", "TestTools"]),
         .testTarget(name: "HostTests", dependencies: ["Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol", "SeededNumbers"]),
@@ -157,7 +157,7 @@ let package = Package(
         .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform", "TestTools"]),
         // The exporter as a real process, real viewers and hostile ones.
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux", "SeededNumbers"]),
-        .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Toolstack", "SeededNumbers", "TestTools"]),
+        .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Host", "Toolstack", "Unplug", "SeededNumbers", "TestTools"]),
         .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux", "SeededNumbers", "TestTools"]),
         .testTarget(name: "WatchTests", dependencies: ["Watch", "Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "SeeingTests", dependencies: ["Seeing", "CIoreq", "ControlProtocol", "Host", "Platform", "SeededNumbers"]),
@@ -171,7 +171,7 @@ let package = Package(
             dependencies: [
                 "CLinux", "Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "Keeping", "LocalHost", "Platform", "Specification", "demux", "demux-dm",
                 "demux-scratch", "demux-debug", "demux-example", "demux-c-scratch", "demux-test-emulator", "demux-display", "demux-vnc", "demux-keyboard", "demux-nvme", "demux-watchdog", "Watch",
-                "Picture", "Surface", "Unplug", "SeededNumbers", "TestTools", .product(name: "Logging", package: "swift-log"),
+                "Picture", "Surface", "SeededNumbers", "TestTools", "Unplug", .product(name: "Logging", package: "swift-log"),
             ]),
     ],
     swiftLanguageModes: [.v6]

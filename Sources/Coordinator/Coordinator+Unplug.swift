@@ -1,6 +1,7 @@
 import ControlProtocol
 import EmulatorProtocol
 import Host
+import Unplug
 
 /// The PV unplug protocol (Protocols/unplug.md): the ports that the coordinator serves itself, and the same by hand.
 extension Coordinator {

@@ -162,16 +162,6 @@ final class PlatformFunction: OwnAccessHandler {
     }
 }
 
-/// Where the platform device is and what the guest has made of it, to be saved with the guest.
-public struct SavedPlatform: Equatable, Sendable {
-    public var address: PCIAddress
-    public var device: PlatformDevice
-    public init(address: PCIAddress, device: PlatformDevice) {
-        self.address = address
-        self.device = device
-    }
-}
-
 extension Coordinator {
     /// Stands in QEMU's place as the guest's Xen platform device: what a guest writes to its ports concerns every emulator. To be called before the guest
     /// runs; for a restored guest, with what was saved, before emulators are started.

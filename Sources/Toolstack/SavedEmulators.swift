@@ -1,4 +1,5 @@
 import EmulatorProtocol
+import Unplug
 
 /// What our emulators put before QEMU's record in a saved guest (Protocols/saved-state.md): bytes from and to values, nothing else.
 public struct SavedEmulators: Equatable, Sendable {
@@ -10,9 +11,9 @@ public struct SavedEmulators: Equatable, Sendable {
             /// A region of memory that the guest has as RAM. What is in it travels with the guest's memory; this says where it is.
             case region(Region)
             /// What the guest has unplugged: the coordinator's own, under the name "demux".
-            case unplug(Unplugged)
+            case unplug(SavedUnplug)
             /// The platform device in QEMU's place: the coordinator's own, too.
-            case platform(Platform)
+            case platform(SavedPlatform)
         }
         /// The emulator's name.
         public var emulator: String
@@ -38,58 +39,6 @@ public struct SavedEmulators: Equatable, Sendable {
             self.length = length
             self.gfn = gfn
         }
-    }
-
-    /// What a guest has unplugged, and the driver that did it.
-    public struct Unplugged: Equatable, Sendable {
-        public var classes: Set<UnplugClass>
-        public var product: UInt16?
-        public var build: UInt32?
-        public var isBlacklisted: Bool
-        public var isROMLocked: Bool
-
-        public init(classes: Set<UnplugClass>, product: UInt16?, build: UInt32?, isBlacklisted: Bool, isROMLocked: Bool) {
-            self.classes = classes
-            self.product = product
-            self.build = build
-            self.isBlacklisted = isBlacklisted
-            self.isROMLocked = isROMLocked
-        }
-
-        static let length = 16
-
-        var encoded: [UInt8] {
-            var bytes: [UInt8] = []
-            bytes.append(little: UnplugClass.allCases.enumerated().reduce(UInt32(0)) { $0 | (classes.contains($1.element) ? 1 << UInt32($1.offset) : 0) })
-            let flags: [Bool] = [product != nil, build != nil, isBlacklisted, isROMLocked]
-            bytes.append(little: flags.enumerated().reduce(UInt32(0)) { $0 | ($1.element ? 1 << UInt32($1.offset) : 0) })
-            bytes.append(little: UInt32(product ?? 0))
-            bytes.append(little: build ?? 0)
-            return bytes
-        }
-
-        /// nil for bits and numbers without a meaning.
-        init?(classes bits: UInt32, flags: UInt32, product: UInt32, build: UInt32) {
-            guard bits < 1 << UInt32(UnplugClass.allCases.count), flags < 16, let product = UInt16(exactly: product) else { return nil }
-            self.init(
-                classes: Set(UnplugClass.allCases.enumerated().filter { bits >> UInt32($0.offset) & 1 != 0 }.map(\.element)),
-                product: flags & 1 != 0 ? product : nil, build: flags & 2 != 0 ? build : nil, isBlacklisted: flags & 4 != 0, isROMLocked: flags & 8 != 0)
-        }
-    }
-
-    /// The Xen platform device that the guest sees.
-    public struct Platform: Equatable, Sendable {
-        /// Its place, as a request for its register 0 has it.
-        public var place: UInt64
-        /// The header of its configuration space, 64 bytes.
-        public var header: [UInt8]
-
-        public init(place: UInt64, header: [UInt8]) {
-            self.place = place
-            self.header = header
-        }
-
-        static let length = 72
     }
 
     public var records: [Record]
@@ -154,9 +103,7 @@ public struct SavedEmulators: Equatable, Sendable {
                 content = unplugged.encoded
             case .platform(let platform):
                 kind = Self.platformKind
-                var bytes: [UInt8] = []
-                bytes.append(little: platform.place)
-                content = bytes + platform.header
+                content = platform.bytes
             }
             guard (1...Self.longestName).contains(name.count), label.count <= Self.longestLabel else {
                 throw SavedEmulatorsError("the name '\(record.emulator.prefix(40))' or a label of it is too long")
@@ -222,17 +169,14 @@ public struct SavedEmulators: Equatable, Sendable {
                         .region(Region(label: String(decoding: label, as: UTF8.self), length: bytes, gfn: flags == 1 ? gfn : nil))))
             case Self.unplugKind:
                 var fields = Reader(content)
-                guard content.count == Unplugged.length, let classes = fields.number(UInt32.self), let flags = fields.number(UInt32.self),
+                guard content.count == SavedUnplug.length, let classes = fields.number(UInt32.self), let flags = fields.number(UInt32.self),
                     let product = fields.number(UInt32.self), let build = fields.number(UInt32.self),
-                    let unplugged = Unplugged(classes: classes, flags: flags, product: product, build: build)
+                    let unplugged = SavedUnplug(classes: classes, flags: flags, product: product, build: build)
                 else { throw SavedEmulatorsError("what the guest has unplugged cannot be read") }
                 records.append(Record(emulator: emulator, .unplug(unplugged)))
             case Self.platformKind:
-                var fields = Reader(content)
-                guard content.count == Platform.length, let place = fields.number(UInt64.self), let header = fields.take(64) else {
-                    throw SavedEmulatorsError("the platform device cannot be read")
-                }
-                records.append(Record(emulator: emulator, .platform(Platform(place: place, header: Array(header)))))
+                guard let platform = SavedPlatform(bytes: Array(content)) else { throw SavedEmulatorsError("the platform device cannot be read, or is none") }
+                records.append(Record(emulator: emulator, .platform(platform)))
             case Self.firstOptionalKind...: continue
             default: throw SavedEmulatorsError("a record of '\(emulator)' is of kind \(kind), which this Demux does not know")
             }
@@ -291,5 +235,28 @@ enum Checksum {
 
     static func crc32(_ bytes: some Sequence<UInt8>) -> UInt32 {
         ~bytes.reduce(~UInt32(0)) { value, byte in table[Int((value ^ UInt32(byte)) & 0xff)] ^ value >> 8 }
+    }
+}
+
+/// How it stands in a record.
+extension SavedUnplug {
+    static let length = 16
+
+    var encoded: [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.append(little: UnplugClass.allCases.enumerated().reduce(UInt32(0)) { $0 | (classes.contains($1.element) ? 1 << UInt32($1.offset) : 0) })
+        let flags: [Bool] = [product != nil, build != nil, isBlacklisted, isROMLocked]
+        bytes.append(little: flags.enumerated().reduce(UInt32(0)) { $0 | ($1.element ? 1 << UInt32($1.offset) : 0) })
+        bytes.append(little: UInt32(product ?? 0))
+        bytes.append(little: build ?? 0)
+        return bytes
+    }
+
+    /// nil for bits and numbers without a meaning.
+    init?(classes bits: UInt32, flags: UInt32, product: UInt32, build: UInt32) {
+        guard bits < 1 << UInt32(UnplugClass.allCases.count), flags < 16, let product = UInt16(exactly: product) else { return nil }
+        self.init(
+            classes: Set(UnplugClass.allCases.enumerated().filter { bits >> UInt32($0.offset) & 1 != 0 }.map(\.element)),
+            product: flags & 1 != 0 ? product : nil, build: flags & 2 != 0 ? build : nil, isBlacklisted: flags & 4 != 0, isROMLocked: flags & 8 != 0)
     }
 }

@@ -4,7 +4,6 @@ import Host
 import Platform
 import Specification
 import Toolstack
-import Unplug
 
 /// Decides what becomes of libxl's commands on QEMU's monitor, and joins QEMU's side of a guest with the coordinator's: VNC, saved states,
 /// devices plugged in at run time, input.
@@ -78,15 +77,9 @@ final class MonitorDesk: InputSink {
                 SavedEmulators.Record(emulator: $0.emulator, .region(.init(label: $0.label, length: $0.length, gfn: $0.gfn?.rawValue)))
             }
             let unplugged = coordinator.savedUnplug.map {
-                SavedEmulators.Record(
-                    emulator: SavedEmulators.coordinator,
-                    .unplug(
-                        .init(classes: $0.classes, product: $0.product, build: $0.build, isBlacklisted: $0.isBlacklisted, isROMLocked: $0.isROMLocked)))
+                SavedEmulators.Record(emulator: SavedEmulators.coordinator, .unplug($0))
             }
-            let platform = coordinator.platform.map {
-                SavedEmulators.Record(
-                    emulator: SavedEmulators.coordinator, .platform(.init(place: $0.address.requestAddress, header: $0.device.header)))
-            }
+            let platform = coordinator.platform.map { SavedEmulators.Record(emulator: SavedEmulators.coordinator, .platform($0)) }
             done(.success(SavedEmulators(states + regions + [unplugged, platform].compactMap { $0 })))
         }
     }
@@ -97,15 +90,8 @@ final class MonitorDesk: InputSink {
         for record in saved.records {
             switch record.content {
             case .state(let bytes): try coordinator.preset(SavedState(emulator: record.emulator, bytes: bytes))
-            case .unplug(let old):
-                coordinator.preset(
-                    SavedUnplug(classes: old.classes, product: old.product, build: old.build, isBlacklisted: old.isBlacklisted, isROMLocked: old.isROMLocked))
-            case .platform(let old):
-                guard let device = PlatformDevice(header: old.header) else {
-                    throw SystemError(
-                        "restore", "the Xen platform device", reason: "what was saved of it is no such device's", remedy: "the saved guest is damaged: start it anew")
-                }
-                try coordinator.present(SavedPlatform(address: PCIAddress(requestAddress: old.place), device: device))
+            case .unplug(let saved): coordinator.preset(saved)
+            case .platform(let saved): try coordinator.present(saved)
             case .region(let region):
                 try coordinator.preset(SavedRegion(emulator: record.emulator, label: region.label, length: region.length, gfn: region.gfn.map { GFN($0) }))
             }

@@ -7,6 +7,7 @@ import LocalHost
 import Platform
 import Specification
 import Testing
+import Unplug
 
 @testable import Coordinator
 

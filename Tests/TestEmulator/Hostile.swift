@@ -11,13 +11,14 @@ enum Hostile {
         var channel = wire.start(capabilities: rest.contains("pointers") ? ["data-pointer"] : [])
         let control = Control(wire)
         var seed: UInt64 = 0x5eed
+        var isSpoilt = false
         while true {
             var waits = [
                 pollfd(fd: channel.waitDescriptor, events: Int16(POLLIN), revents: 0), pollfd(fd: 3, events: Int16(POLLIN), revents: 0),
             ]
             poll(&waits, 2, mode == "hostile" || mode == "doorbells" ? 1 : -1)
             if waits[1].revents != 0 { control.look() }
-            _ = channel.acknowledge()
+            if mode != "doorbells" { _ = channel.acknowledge() }
             switch mode {
             case "hold": for slot in 0..<channel.vcpuCount { _ = channel.slots.take(slot) }
             case "steal":
@@ -26,8 +27,10 @@ enum Hostile {
             case "doorbells":
                 for slot in 0..<channel.vcpuCount where channel.slots.take(slot) != nil { channel.slots.complete(slot, data: 0x5a) }
                 channel.notify(0)
-                spoil(wire.doorbells.kick, fill: true)
+                // Full once and for all, and empty whenever it can be.
+                if !isSpoilt { spoil(wire.doorbells.kick, fill: true) }
                 spoil(wire.doorbells.done, fill: false)
+                isSpoilt = true
             default:
                 // Anything anywhere, and the doorbell all the time.
                 for _ in 0..<64 {

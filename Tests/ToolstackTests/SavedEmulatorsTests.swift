@@ -1,20 +1,23 @@
 import CLinux
 import Glibc
+import Host
 import Platform
 import SeededNumbers
 import TestTools
 import Testing
+import Unplug
 
 @testable import Toolstack
 
 @Suite("The saved state of our emulators", .serialized)
 struct SavedEmulatorsTests {
+    private static let platform = PlatformDevice(id: 0x0001_5853, classAndRevision: 0xff80_0001, subsystem: 0x0001_5853, interruptPin: 1)
     static let example = SavedEmulators([
         .init(emulator: "display", .state(Array(0..<200))),
         .init(emulator: "display", .region(.init(label: "vram", length: 16 << 20, gfn: 0xf1000))),
         .init(
             emulator: "demux", .unplug(.init(classes: [.nic, .ideDisk, .auxDisk], product: 0xffff, build: nil, isBlacklisted: true, isROMLocked: false))),
-        .init(emulator: "demux", .platform(.init(place: 0x10_0000_0000, header: Array(0..<64)))),
+        .init(emulator: "demux", .platform(.init(address: PCIAddress(requestAddress: 0x10_0000_0000), device: platform))),
         .init(emulator: "b", .region(.init(label: "", length: 0, gfn: nil))),
         .init(emulator: String(repeating: "n", count: 32), .state([])),
     ])

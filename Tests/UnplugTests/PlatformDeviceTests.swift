@@ -1,3 +1,4 @@
+import Host
 import SeededNumbers
 import Testing
 
@@ -47,6 +48,19 @@ struct PlatformDeviceTests {
             var other = device.header
             other[place] = value
             #expect(PlatformDevice(header: other) == nil, "byte \(place)")
+        }
+    }
+
+    @Test("As it is saved it is read back; what is of another length, another place or another device is not")
+    func saved() throws {
+        let saved = SavedPlatform(address: try #require(PCIAddress(device: 2)), device: device)
+        #expect(saved.bytes.count == 72 && SavedPlatform(bytes: saved.bytes) == saved)
+        #expect(SavedPlatform(bytes: saved.bytes + [0]) == nil && SavedPlatform(bytes: []) == nil)
+        // A register's offset, another bus, another segment, no vendor.
+        for place in [0, 5, 6, 8] {
+            var other = saved.bytes
+            other[place] ^= 1
+            #expect(SavedPlatform(bytes: other) == nil, "byte \(place)")
         }
     }
 

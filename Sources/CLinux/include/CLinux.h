@@ -55,7 +55,8 @@ static inline ssize_t demux_read_now(int fd, void *bytes, size_t length) {
 // flag of a call's own says otherwise. But the kernel itself never waits when it counts one up, and does so when a read is done that was submitted
 // with it (io_submit, IOCB_FLAG_RESFD): here a read of nothing from /dev/null, which is done at once.
 typedef struct demux_ringer { unsigned long context; int nothing; } demux_ringer;
-enum { DEMUX_RINGER_DEPTH = 64 };
+// Few: a host has aio-max-nr of them (65536), for all of its coordinators and whoever else asks.
+enum { DEMUX_RINGER_DEPTH = 8 };
 static inline int demux_ringer_open(demux_ringer *ringer) {
     aio_context_t context = 0;
     int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -8,7 +8,7 @@ typedef unsigned long long u64;
 
 #define MAX_VCPUS 16
 extern volatile u32 config;       // in the boot sector, see start.S
-enum { CONFIG_SCRATCH = 1, CONFIG_C_DEVICE = 2, CONFIG_PCI = 4, CONFIG_SERIAL = 0x100 };
+enum { CONFIG_SCRATCH = 1, CONFIG_C_DEVICE = 2, CONFIG_PCI = 4, CONFIG_SERIAL = 0x100, CONFIG_SAMPLE = 0x200 };
 
 void vcpu_main(unsigned vcpu);    // given by each program; called on every vCPU that starts
 

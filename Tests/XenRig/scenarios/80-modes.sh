@@ -1,14 +1,18 @@
 # 80-modes: every mode of a standard VGA, picture by picture: QEMU's VGA against ours, drawn by the same guest program
 # (guest/modes.c). The pictures stay in logs/modes-qemu and logs/modes-demux. Without demux-display only QEMU's half runs.
+# Without DEMUX_TEST_FULL=1 one mode stands for those that differ from it in depth or size alone.
 # needs: nothing
 # limit: 1500
 . /share/lib-spec.sh
 . /share/lib-display.sh
 
+cp $GUEST/modes.img modes.img
+[ "$FULL" = 1 ] || printf '\7\2' | dd of=modes.img bs=1 seek=$((0x1f8)) conv=notrunc status=none    # CONFIG_SAMPLE
+
 # walk NAME OUTDIR LINE…: starts the guest, and goes through its steps; its checks become ours.
 walk() {
   local name=$1 out=$2 program cfg; shift 2
-  cfg=$(guest_cfg "$name" 1 modes 'serial="pty"' "$@")
+  cfg=$(guest_cfg "$name" 1 "$PWD/modes.img" 'serial="pty"' "$@")
   if create "$cfg"; then ok "xl create starts $name"; else not_ok "xl create starts $name"; diag_file "$(LOG_OF "$name")" 40; return 1; fi
   program=(qmp:"$(qmp_socket "$DOMID")"); [ "$name" = qemu ] || program=(demux screenshot "$DOMID")
   mkdir -p "$out"

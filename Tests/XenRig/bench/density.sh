@@ -11,9 +11,12 @@ REST=30
 qemu_of() { pgrep -f "qemu-system-i386.* -xen-domid $1 " | head -n 1; }
 # family PID: it and all that it has started.
 family() { local child; echo "$1"; for child in $(cat "/proc/$1/task/$1/children"); do family "$child"; done; }
-# Wake-ups of all its threads so far, and the time, in seconds since dom0's start: looking at one process takes so long here that
-# the ones looked at last have rested for longer.
-switches() { cat /proc/"$1"/task/*/status 2>/dev/null | awk '/^voluntary_ctxt_switches/ { n += $2 } END { getline t < "/proc/uptime"; split(t, u, " "); print n + 0, u[1] }'; }
+# The time, in seconds since dom0's start, and each thread's wake-ups so far, as THREAD:COUNT: looking at one process takes so long here that the
+# ones looked at last have rested for longer, and a thread that ends takes its count with it.
+switches() {
+  awk 'BEGIN { getline t < "/proc/uptime"; sub(/ .*/, "", t); printf "%s", t }
+       /^voluntary_ctxt_switches/ { split(FILENAME, part, "/"); printf " %s:%s", part[5], $2 }' /proc/"$1"/task/*/status 2>/dev/null
+}
 # Kilobytes, memfds aside.
 pss() { awk '/^Pss:/ { p = $2 } /^Pss_Shmem:/ { s = $2 } END { print p - s }' "/proc/$1/smaps_rollup"; }
 # Hundredths of a second since dom0's start at which a process was forked.
@@ -32,9 +35,11 @@ rest() {
   for pid in "$@"; do before+=("$(switches "$pid")"); done
   sleep $REST
   for pid in "$@"; do
-    awk -v what="$what" -v name="$(cat "/proc/$pid/comm")" -v kib="$(pss "$pid")" -v rest="${before[0]} $(switches "$pid")" \
+    awk -v what="$what" -v name="$(cat "/proc/$pid/comm")" -v kib="$(pss "$pid")" -v first="${before[0]}" -v last="$(switches "$pid")" \
       -v fds="$(ls "/proc/$pid/fd" | wc -l)" -v tasks="$(ls "/proc/$pid/task" | wc -l)" \
-      'BEGIN { split(rest, r, " "); printf "%s %s %d %.2f %d %d\n", what, name, kib, (r[3] - r[1]) / (r[4] - r[2]), fds, tasks }' >> $LOGS/density.txt
+      'BEGIN { split(first, a); for (i in a) if (split(a[i], t, ":") == 2) was[t[1]] = t[2]
+               split(last, b); for (i in b) if (split(b[i], t, ":") == 2) n += t[2] - was[t[1]]
+               printf "%s %s %d %.2f %d %d\n", what, name, kib, n / (b[1] - a[1]), fds, tasks }' >> $LOGS/density.txt
     before=("${before[@]:1}")
   done
 }
@@ -56,6 +61,7 @@ measure() {                             # NAME WHAT [viewer] -- LINE…
     sleep 15
     # shellcheck disable=SC2046
     rest "$what-viewer" $(family "$root")
+    check "$name: the viewer looked on to the end" kill -0 $watching
     kill $watching; wait $watching
   fi
   check "$name: xl destroy succeeds" xl destroy "$name"

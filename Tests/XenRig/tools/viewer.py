@@ -104,6 +104,8 @@ def main():
         signal.signal(signal.SIGALRM, over)
         signal.signal(signal.SIGTERM, over)
         signal.setitimer(signal.ITIMER_REAL, seconds)
+        # A picture that rests is not updated.
+        viewer.socket.settimeout(None)
         try:
             viewer.ask(0)
             while True:

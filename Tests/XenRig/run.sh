@@ -16,7 +16,7 @@
 HERE=$(cd "$(dirname "$0")" && pwd)
 LIMIT=600 OUT="" MEM=3072 SMP=1 QUIET="" ONLYBUILD="" SHARES=() EXTRA="" FORWARDS=()
 # The features taken away each break something under the software CPU: see README.md.
-CPU=EPYC,-smap,-smep,-monitor,-rdtscp
+CPU=EPYC,-smap,-smep,-monitor,-rdtscp,-xsave,-avx,-avx2,-fma,-f16c
 usage() { sed -n '2,/^HERE=/{/^HERE=/d;s/^# \{0,1\}//p}' "$0" >&2; exit 126; }
 while getopts "t:o:s:S:f:m:p:c:qb" o; do case $o in
   t) LIMIT=$OPTARG;; o) OUT=$OPTARG;; s) SHARES+=("$OPTARG");; S) EXTRA=$OPTARG;; f) FORWARDS+=("$OPTARG");;
@@ -66,6 +66,7 @@ if [ ${#FORWARDS[@]} -gt 0 ]; then
   MORE+=(-netdev "$n" -device virtio-net-pci,netdev=n0,romfile=)
 fi
 # One CPU: with two, the machine froze or went astray when this one was busy (README.md).
+# eager-fpu, and no xsave: a domain else finds the floating point and vector registers of another (README.md).
 START=$(date +%s.%N)
 TAIL=""
 if [ -z "$QUIET" ]; then tail -n +1 -s 0.5 -f "$OUT/share/out.log" & TAIL=$!; fi
@@ -74,7 +75,7 @@ if [ -z "$QUIET" ]; then tail -n +1 -s 0.5 -f "$OUT/share/out.log" & TAIL=$!; fi
 FROZEN=${DEMUX_RIG_FROZEN:-300}
 timeout --foreground -k 5 "$LIMIT" "${QEMU:-qemu-system-x86_64}" -machine q35 -accel "${ACCEL:-tcg,thread=multi,tb-size=512}" \
   -cpu "$CPU" -smp "$SMP" -m "$MEM" -nodefaults -display none -no-reboot -serial stdio -kernel "$RIG/xen" \
-  -append "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all conring_size=1024k dom0_mem=${DOM0_MEM:-1024M},max:${DOM0_MEM:-1024M} dom0_max_vcpus=${DOM0_VCPUS:-1} sched=credit sched_ratelimit_us=0 sched_credit_tslice_ms=5 $XENARGS" \
+  -append "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all conring_size=1024k dom0_mem=${DOM0_MEM:-1024M},max:${DOM0_MEM:-1024M} dom0_max_vcpus=${DOM0_VCPUS:-1} sched=credit sched_ratelimit_us=0 sched_credit_tslice_ms=5 spec-ctrl=eager-fpu $XENARGS" \
   -initrd "$RIG/vmlinuz console=hvc0 loglevel=6 panic=1 mitigations=off $DOM0ARGS,$RIG/initrd.cpio" \
   -drive if=none,id=d0,file="$RIG/rootfs.img",format=raw,snapshot=on -device virtio-blk-pci,drive=d0 \
   -fsdev local,id=fs0,path="$OUT/share",security_model=none -device virtio-9p-pci,fsdev=fs0,mount_tag=share "${MORE[@]}" \

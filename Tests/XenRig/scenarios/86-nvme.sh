@@ -33,7 +33,7 @@ cfg=$(guest_cfg nvme-linux 2 agent 'memory=256' 'serial="pty"' 'kernel="/share/l
 if create "$cfg"; then ok "xl create starts nvme-linux"; else not_ok "xl create starts nvme-linux"; diag_file "$(LOG_OF nvme-linux)" 40; return; fi
 tty=$(serial_of "$DOMID"); out=$LOGS/nvme-guest.txt; : > "$out"
 stty -F "$tty" raw -echo; cat "$tty" >> "$out" & reader=$!
-check "Linux starts" wait_for_line "$out" 'MODE nvme ready' 120
+check "Linux starts" wait_for_line "$out" 'MODE nvme ready' 240
 printf g > "$tty"
 check "it reads and writes" wait_for_line "$out" 'MODE killing ready' 240
 sleep 2

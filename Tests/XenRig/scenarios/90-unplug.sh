@@ -57,7 +57,7 @@ linux() {
   started "$cfg" "$name" || return 1
   tty=$(serial_of "$DOMID"); TTY=$tty
   stty -F "$tty" raw -echo; cat "$tty" >> "$out" & reader=$!
-  check "$name: Linux starts" wait_for_line "$out" 'MODE unplug ready' 120
+  check "$name: Linux starts" wait_for_line "$out" 'MODE unplug ready' 240
   printf g > "$tty"
   check "$name: it looks around" wait_for_line "$out" 'UNPLUG seen' 180
   check "$name: its list of PCI functions is the one of demux status" \

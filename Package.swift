@@ -161,7 +161,7 @@ let package = Package(
         .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux", "SeededNumbers", "TestTools"]),
         .testTarget(name: "WatchTests", dependencies: ["Watch", "Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "SeeingTests", dependencies: ["Seeing", "CIoreq", "ControlProtocol", "Host", "Platform", "SeededNumbers"]),
-        .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "LocalHost", "SeededNumbers", .product(name: "Logging", package: "swift-log")]),
+        .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "LocalHost", "Platform", "SeededNumbers", "Specification", "Unplug", .product(name: "Logging", package: "swift-log")]),
         // The keeper as a real process, with a child that says what it finds.
         .executableTarget(name: "demux-test-kept", dependencies: ["Keeping", "Platform"], path: "Tests/TestKept"),
         .testTarget(name: "KeeperTests", dependencies: ["demux-keeper", "demux-test-kept", "Keeping", "Platform", "SeededNumbers"]),

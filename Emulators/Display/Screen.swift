@@ -95,10 +95,8 @@ struct Screen: ~Copyable {
         } else {
             cadence.stir()
             let now = EventLoop.now()
-            if before == 0 {
-                shadow.forget()
-                blinking.stir(at: now)
-            }
+            if before == 0 { shadow.forget() }
+            if viewers > before { blinking.stir(at: now) }
             guard viewers > before else { return look(at: cadence.nextUpdate(from: now), context) }
             // Who comes is shown the picture at once; yet no reader can have us look without pause by coming and going.
             announces = true

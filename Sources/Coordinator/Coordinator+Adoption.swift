@@ -53,8 +53,12 @@ extension Coordinator {
         adoptions = predecessors
         context.registry = ClaimRegistry(adopting: kept.claims.compactMap(\.entry), nextNumber: kept.nextClaim)
         context.unplug.restore(kept.unplug)
-        if let known = kept.platform, let address = PCIAddress(parsing: known.place), let device = PlatformDevice(header: known.header) {
-            context.platform.adopt(device, at: address)
+        if let known = kept.platform {
+            if let address = PCIAddress(parsing: known.place), let device = PlatformDevice(header: known.header) {
+                context.platform.adopt(device, at: address)
+            } else {
+                logBook.note(.error, "the guest's platform device is lost: what is kept of it cannot be read")
+            }
         }
         try context.adoptServers(kept)
         for known in kept.holdings {

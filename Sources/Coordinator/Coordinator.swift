@@ -126,11 +126,16 @@ public final class Coordinator {
             reasons.append("PV unplug: \(error)")
         }
         var waiting = all.count
-        guard waiting > 0 else { return loop.soon { done(reasons.isEmpty ? nil : reasons) } }
+        let finish = { [context] in
+            // After the emulators: what a restored guest's BARs overlap with is theirs.
+            context.platform.follow()
+            done(reasons.isEmpty ? nil : reasons)
+        }
+        guard waiting > 0 else { return loop.soon { finish() } }
         func oneMore(_ reason: String?) {
             if let reason { reasons.append(reason) }
             waiting -= 1
-            if waiting == 0 { done(reasons.isEmpty ? nil : reasons) }
+            if waiting == 0 { finish() }
         }
         for emulator in all {
             start(emulator) { [loop] reason in

@@ -19,6 +19,8 @@ protocol OwnAccessHandler: AnyObject {
     /// - Parameter later: carries the write's end out; called once, and never from inside, after `false` was returned.
     /// - Returns: whether the write has been carried out.
     func write(_ access: OwnAccess, value: UInt64, later: @escaping () -> Void) -> Bool
+    /// All of a request's accesses have been carried out; it is answered next.
+    func settle()
 }
 
 /// Serves the coordinator's own ioreq server in its event loop. A write may be answered later; every other slot, INVALIDATE and TIMEOFFSET are
@@ -200,6 +202,7 @@ final class OwnServer {
     }
 
     private func finish(_ vcpu: Int, _ job: Job) {
+        handler.settle()
         answer(vcpu, job.request.direction == .read && !job.request.dataIsPointer ? job.value : job.request.data)
     }
 

@@ -17,6 +17,8 @@ final class PlatformFunction: OwnAccessHandler {
     private(set) var device: PlatformDevice?
     private var ports: Placed?
     private var memory: Placed?
+    /// Whether the guest has written something else than there was, in the request that is being carried out.
+    private var isChanged = false
     /// Places that were refused, and are not asked for again while the guest leaves a BAR there.
     private var refused: Set<IORange> = []
 
@@ -24,7 +26,8 @@ final class PlatformFunction: OwnAccessHandler {
 
     // MARK: its place
 
-    /// Stands in QEMU's place from now on. Before the server is enabled the ranges are only claimed; whoever enables it maps them.
+    /// Stands in QEMU's place from now on. Before the server is enabled its function is only claimed, whoever enables it maps it, and the BARs of a restored
+    /// guest wait for `follow`: a place that an emulator has is the emulator's, as it was before the guest was saved.
     func present(_ device: PlatformDevice, at address: PCIAddress) throws(HostError) {
         let range = IORange.pci(address)
         let claim: Int
@@ -38,7 +41,8 @@ final class PlatformFunction: OwnAccessHandler {
             throw error
         }
         (self.address, self.device) = (address, device)
-        follow()
+        context.recorder.changed()
+        if context.servesOwnPorts { follow() }
     }
 
     /// As a predecessor had it: what it had claimed is in the registry.
@@ -47,6 +51,8 @@ final class PlatformFunction: OwnAccessHandler {
         let claims = context.registry.claims(of: .coordinator)
         func placed(_ wanted: IORange?) -> Placed? { claims.first { $0.range == wanted }.map { Placed(range: $0.range, claim: $0.number) } }
         (ports, memory) = (placed(wantedPorts), placed(wantedMemory))
+        // The predecessor may have written down one of the two claims of a write, and not the other. Whoever enables the server maps it.
+        follow()
     }
 
     private func map(_ range: IORange) throws(HostError) {
@@ -65,7 +71,7 @@ final class PlatformFunction: OwnAccessHandler {
     }
 
     /// Has the claims be where the guest has put the BARs: old ones are given back before new ones are asked for.
-    private func follow() {
+    func follow() {
         let (wantedPorts, wantedMemory) = (wantedPorts, wantedMemory)
         refused = refused.filter { $0 == wantedPorts || $0 == wantedMemory }
         if ports?.range != wantedPorts { giveBack(&ports) }
@@ -151,14 +157,19 @@ final class PlatformFunction: OwnAccessHandler {
         case .configuration(let register):
             let before = device
             device?.writeConfiguration(register, size: access.size, value: low)
-            guard device != before else { return true }
-            follow()
-            // Before the guest knows that it is written.
-            context.recorder.changed()
-            context.recorder.commit()
+            if device != before { isChanged = true }
         case .memory, nil: break
         }
         return true
+    }
+
+    /// Once for a request, however often it is repeated, and before the guest knows that it is done.
+    func settle() {
+        guard isChanged else { return }
+        isChanged = false
+        follow()
+        context.recorder.changed()
+        context.recorder.commit()
     }
 }
 

@@ -16,9 +16,11 @@ public struct PCIFunctionReport: Equatable, Sendable {
     public struct Region: Equatable, Sendable {
         /// 0 to 5; 6 is the ROM.
         public let bar: Int
+        /// Memory, or I/O ports.
         public let isMemory: Bool
         /// Bytes, or ports.
         public let size: Int64
+        /// One of that size.
         public init(bar: Int, isMemory: Bool, size: Int64) {
             self.bar = bar
             self.isMemory = isMemory
@@ -26,6 +28,7 @@ public struct PCIFunctionReport: Equatable, Sendable {
         }
     }
 
+    /// One as QEMU would tell of it.
     public init(address: PCIAddress, vendor: UInt16, device: UInt16, classCode: UInt16, id: String, regions: [Region] = []) {
         self.address = address
         self.vendor = vendor

@@ -4,7 +4,9 @@
 /// Follows QEMU's hw/i386/xen/xen_platform.c and the PCI Local Bus Specification 3.0, chapter 6. The device's interrupt is none of its business: Xen
 /// itself raises that of the function that the guest's driver has named (HVM_PARAM_CALLBACK_IRQ).
 public struct PlatformDevice: Equatable, Sendable {
+    /// XenSource's, whoever made the device's ids.
     public static let vendor: UInt16 = 0x5853
+    /// Bytes of a type-0 header.
     public static let headerLength = 64
     /// Ports behind BAR0.
     public static let portCount = 256
@@ -107,7 +109,8 @@ extension UnplugPorts {
         return offset == 0 ? ones & ~0xff | UInt32(flags) : ones
     }
 
-    /// Takes a write of 1, 2 or 4 bytes. As in QEMU it is each byte's place that has a meaning: SUSE's drivers write 4 bytes.
+    /// Takes a write of 1, 2 or 4 bytes. As in QEMU it is a byte's place that has a meaning, and SUSE's drivers write 4 bytes; at 8, what names no
+    /// devices is a byte of a log line.
     /// - Parameter offset: from BAR0.
     public mutating func writeWindow(_ offset: Int, size: Int, value: UInt32) -> Effect {
         for index in 0..<size {
@@ -117,11 +120,11 @@ extension UnplugPorts {
             case (4, 1): return .unplug([.disks, .nics])
             case (8, 1): return .unplug(.disks)
             case (8, 2): return .unplug(.nics)
-            case (4, _), (8, _): return .none
+            case (8, _): return write(port: Self.firstPort + 2, size: 1, value: UInt32(byte))
+            case (4, _): return .none
             default: continue
             }
         }
-        // A byte of a log line: any other place is as good as 0x12.
-        return size == 1 ? write(port: Self.firstPort + 2, size: 1, value: value) : .none
+        return .none
     }
 }

@@ -2,9 +2,12 @@ import Host
 
 /// Where the Xen platform device is and what the guest has made of it, as it is saved with the guest.
 public struct SavedPlatform: Equatable, Sendable {
+    /// Its function, on bus 0.
     public var address: PCIAddress
+    /// With its BARs where the guest has put them.
     public var device: PlatformDevice
 
+    /// One at a place.
     public init(address: PCIAddress, device: PlatformDevice) {
         self.address = address
         self.device = device

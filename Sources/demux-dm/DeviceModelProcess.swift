@@ -104,6 +104,9 @@ final class DeviceModelProcess {
     private var status: CInt = 0
     private var stopping = false
     var confirmed = false
+    private static let monitorLimit = Duration.seconds(8)
+    /// On the loop's clock.
+    private var qemuStartedAt: UInt64 = 0
 
     private init(
         arguments: DeviceModelArguments, domain: DomainID, specification: GuestSpecification, inherited: [CInt], limits: InheritedLimits,
@@ -205,7 +208,8 @@ final class DeviceModelProcess {
         updateStatus("starting")
         let client = talk(to: monitors.demuxPath)
         // Once QEMU says that it runs, libxl waits ten seconds for the monitor that is held until this is answered.
-        client.queryPCI(deadline: .seconds(8)) { [unowned self] in self.confirmSlots($0) }
+        qemuStartedAt = EventLoop.now()
+        client.queryPCI(deadline: Self.monitorLimit) { [unowned self] in self.confirmSlots($0) }
     }
 
     /// Demux's own connection to QEMU, made anew by each coordinator.
@@ -250,13 +254,15 @@ final class DeviceModelProcess {
         if !differences.missing.isEmpty || !differences.unexpected.isEmpty {
             note(.debug, "QEMU's slots differ from the plan: \(differences)")
         }
-        confirmed = true
-        desk.note(found)
-        runs()
-        updateStatus("running", slots: Self.slots(found))
         presentPlatform(found) { [unowned self] in
+            guard !stopping else { return }
+            confirmed = true
+            desk.note(found)
+            runs()
+            updateStatus("running", slots: Self.slots(found))
             // A restored guest's QEMU was made with all of its devices: disks that were unplugged go before the guest runs.
             coordinator.unplugQEMUAgain { [unowned self] in
+                guard !stopping else { return }
                 self.facade?.open()
                 // Before this there is no guest to take over.
                 self.coordinator.record()
@@ -269,7 +275,10 @@ final class DeviceModelProcess {
     private func presentPlatform(_ functions: [PCIFunctionReport], _ done: @escaping () -> Void) {
         // One that was saved without Demux has its BARs where only its QEMU knows, once it has read its own state.
         guard coordinator.platform == nil, arguments.incoming == nil, let monitor, let function = QEMUPlatform.find(in: functions) else { return done() }
-        QEMUPlatform.read(function.address, from: monitor) { [unowned self] answer in
+        // Of the time that libxl grants QEMU's monitor, what asking for the slots has left.
+        let spent = Duration.nanoseconds(Int64(clamping: EventLoop.now() &- qemuStartedAt))
+        QEMUPlatform.read(function.address, from: monitor, deadline: max(.seconds(2), Self.monitorLimit - spent)) { [unowned self] answer in
+            guard !self.stopping else { return }
             defer { done() }
             do {
                 try self.coordinator.present(SavedPlatform(address: function.address, device: try answer.get()))

@@ -86,7 +86,7 @@ struct PlatformWindowTests {
         #expect(ports.writeWindow(offset, size: size, value: value) == .unplug(mask))
     }
 
-    @Test("Values without a meaning do nothing", arguments: [(4, 2), (4, 0), (8, 3), (8, 0xff), (4, 0x100)] as [(Int, UInt32)])
+    @Test("Values without a meaning do nothing", arguments: [(4, 2), (4, 0), (4, 0x100), (1, 1), (5, 1), (12, 1), (0x40, 0x0a0a_0a0a)] as [(Int, UInt32)])
     func nothing(offset: Int, value: UInt32) {
         var ports = UnplugPorts()
         #expect(ports.writeWindow(offset, size: 4, value: value) == .none)
@@ -101,12 +101,12 @@ struct PlatformWindowTests {
         #expect(ports.readWindow(4, size: 4) == 0xffff_ffff && ports.readWindow(255, size: 1) == 0xff)
     }
 
-    @Test("A byte anywhere else is one of a log line")
+    @Test("At 8 a byte that names no devices is one of a log line, and nowhere else")
     func log() {
         var ports = UnplugPorts()
-        for byte in "ol".utf8 { #expect(ports.writeWindow(0x20, size: 1, value: UInt32(byte)) == .none) }
+        for byte in "ol".utf8 { #expect(ports.writeWindow(8, size: 1, value: UInt32(byte)) == .none) }
+        for place in [1, 7, 9, 0x20] { #expect(ports.writeWindow(place, size: 1, value: 0x21) == .none) }
         #expect(ports.write(port: 0x12, size: 1, value: 0x64) == .none)
-        #expect(ports.writeWindow(1, size: 1, value: 0x0a) == .line("old"))
-        #expect(ports.writeWindow(0x20, size: 4, value: 0x0a0a_0a0a) == .none)
+        #expect(ports.writeWindow(8, size: 4, value: 0x2121_210a) == .line("old"))
     }
 }

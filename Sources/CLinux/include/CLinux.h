@@ -48,7 +48,7 @@ static inline int demux_cloexec_from(unsigned first) { return (int)syscall(436 /
 // Reads without waiting, whatever the descriptor's own flags say (preadv2 with RWF_NOWAIT); -1 with EAGAIN when nothing is there. For eventfds.
 static inline ssize_t demux_read_now(int fd, void *bytes, size_t length) {
     struct iovec part = { bytes, length };
-    return syscall(327 /* preadv2 */, fd, &part, 1L, -1L, -1L, 0x08L /* RWF_NOWAIT */);
+    return syscall(SYS_preadv2, fd, &part, 1L, -1L, -1L, 0x08L /* RWF_NOWAIT */);
 }
 
 // Counts eventfds up without waiting. A write to one waits when its counter is full and whoever shares its open file has switched O_NONBLOCK off; no

@@ -193,7 +193,7 @@ static void old(void)
     check("and not where it was", in(window, 1), 0xff);
     check("its memory reads as zeros", *(volatile u32 *)((base & 0xff000000) + 0x1234), 0);
     window = 0xdf00;
-    for (const char *s = "words through BAR0\n"; *s; s++) out(window + 0x40, 1, (u8)*s);
+    for (const char *s = "words through BAR0\n"; *s; s++) out(window + 8, 1, (u8)*s);
     out(window, 1, 1);
     check("its first port is the ROM's lock", in(PORT, 1), 1);
     out(window, 1, 0);

@@ -25,8 +25,8 @@ struct Checkpoint: Codable, Equatable, Sendable {
     var emulators: [KeptEmulator]
     var holdings: [KeptHoldings]
     var unplug: KeptUnplug
-    /// nil: QEMU's alone.
-    var platform: KeptPlatform?
+    /// The platform device in QEMU's place, as it is saved with a guest; nil: QEMU's alone.
+    var platform: [UInt8]?
     var surface: KeptSurface
     var vnc: KeptVNC?
     /// What the coordinator's owner adds, in a form of its own.
@@ -126,13 +126,6 @@ struct KeptUnplug: Codable, Equatable, Sendable {
     var build: UInt32?
     var isBlacklisted: Bool
     var isROMLocked: Bool
-}
-
-/// The platform device in QEMU's place.
-struct KeptPlatform: Codable, Equatable, Sendable {
-    /// As a PCI function's place is written.
-    var place: String
-    var header: [UInt8]
 }
 
 /// The scan-out and who reads it.

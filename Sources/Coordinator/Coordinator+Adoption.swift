@@ -54,8 +54,8 @@ extension Coordinator {
         context.registry = ClaimRegistry(adopting: kept.claims.compactMap(\.entry), nextNumber: kept.nextClaim)
         context.unplug.restore(kept.unplug)
         if let known = kept.platform {
-            if let address = PCIAddress(parsing: known.place), let device = PlatformDevice(header: known.header) {
-                context.platform.adopt(device, at: address)
+            if let platform = SavedPlatform(bytes: known) {
+                context.platform.adopt(platform)
             } else {
                 logBook.note(.error, "the guest's platform device is lost: what is kept of it cannot be read")
             }

@@ -27,7 +27,7 @@ extension Coordinator {
             dirtyLogging: context.dirtyLogging, ownServer: context.own?.rawValue, servesOwnPorts: context.servesOwnPorts,
             reserved: context.reserved.map(\.rawValue), claims: context.registry.entries.map { KeptClaim($0) }, nextClaim: context.registry.nextNumber,
             emulators: sessions.map { $0.kept(isBeingReplaced: replacements[$0.name] != nil) }, holdings: context.allHoldings.map { $0.holdings.kept($0.name) }, unplug: context.unplug.kept,
-            platform: platform.map { KeptPlatform(place: "\($0.address)", header: $0.device.header) }, surface: context.surfaces.kept, vnc: context.vnc?.kept, owner: ownerRecord?())
+            platform: platform?.bytes, surface: context.surfaces.kept, vnc: context.vnc?.kept, owner: ownerRecord?())
     }
 }
 

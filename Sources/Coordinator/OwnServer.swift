@@ -15,7 +15,9 @@ struct OwnAccess: Equatable {
 protocol OwnAccessHandler: AnyObject {
     /// Whether all of an access is the handler's.
     func serves(_ access: OwnAccess) -> Bool
+    /// All-ones where nothing is the handler's: a run through memory may leave it.
     func read(_ access: OwnAccess) -> UInt64
+    /// Dropped where nothing is the handler's.
     /// - Parameter later: carries the write's end out; called once, and never from inside, after `false` was returned.
     /// - Returns: whether the write has been carried out.
     func write(_ access: OwnAccess, value: UInt64, later: @escaping () -> Void) -> Bool
@@ -171,18 +173,15 @@ final class OwnServer {
             let request = job.request
             guard job.index < request.count else { return finish(vcpu, job) }
             let access = Self.access(request, job.index)
-            // A run through memory may leave what is ours, and a write may have moved it.
-            let isOurs = handler.serves(access)
             let buffer = GuestAddress(Self.stepped(request.data, request, job.index))
             job.index += 1
             guard request.direction == .write else {
-                let value = isOurs ? handler.read(access) & request.allOnes : request.allOnes
+                let value = handler.read(access) & request.allOnes
                 if request.dataIsPointer { _ = memory?.store(buffer, value: value, size: request.size) } else { job.value = value }
                 jobs[vcpu] = job
                 continue
             }
             jobs[vcpu] = job
-            guard isOurs else { continue }
             var value = request.data
             if request.dataIsPointer { value = memory?.load(buffer, size: request.size) ?? request.allOnes }
             let number = job.number

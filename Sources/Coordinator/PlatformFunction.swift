@@ -13,8 +13,8 @@ final class PlatformFunction: OwnAccessHandler {
     }
 
     private unowned let context: GuestContext
-    private(set) var address: PCIAddress?
-    private(set) var device: PlatformDevice?
+    /// nil: QEMU's alone, or none.
+    private(set) var saved: SavedPlatform?
     private var ports: Placed?
     private var memory: Placed?
     /// Whether the guest has written something else than there was, in the request that is being carried out.
@@ -28,8 +28,8 @@ final class PlatformFunction: OwnAccessHandler {
 
     /// Stands in QEMU's place from now on. Before the server is enabled its function is only claimed, whoever enables it maps it, and the BARs of a restored
     /// guest wait for `follow`: a place that an emulator has is the emulator's, as it was before the guest was saved.
-    func present(_ device: PlatformDevice, at address: PCIAddress) throws(HostError) {
-        let range = IORange.pci(address)
+    func present(_ platform: SavedPlatform) throws(HostError) {
+        let range = IORange.pci(platform.address)
         let claim: Int
         do throws(Refusal) {
             claim = try context.registry.claim(range, owner: .coordinator, label: "Xen platform device", interposing: [range])
@@ -40,14 +40,14 @@ final class PlatformFunction: OwnAccessHandler {
             _ = context.registry.release(claim, owner: .coordinator)
             throw error
         }
-        (self.address, self.device) = (address, device)
+        saved = platform
         context.recorder.changed()
         if context.servesOwnPorts { follow() }
     }
 
     /// As a predecessor had it: what it had claimed is in the registry.
-    func adopt(_ device: PlatformDevice, at address: PCIAddress) {
-        (self.address, self.device) = (address, device)
+    func adopt(_ platform: SavedPlatform) {
+        saved = platform
         let claims = context.registry.claims(of: .coordinator)
         func placed(_ wanted: IORange?) -> Placed? { claims.first { $0.range == wanted }.map { Placed(range: $0.range, claim: $0.number) } }
         (ports, memory) = (placed(wantedPorts), placed(wantedMemory))
@@ -63,11 +63,11 @@ final class PlatformFunction: OwnAccessHandler {
     }
 
     private var wantedPorts: IORange? {
-        device?.firstPort.flatMap { PortRange(first: $0, count: PlatformDevice.portCount) }.map(IORange.ports)
+        saved?.device.firstPort.flatMap { PortRange(first: $0, count: PlatformDevice.portCount) }.map(IORange.ports)
     }
 
     private var wantedMemory: IORange? {
-        device?.memoryBase.flatMap { MMIORange(first: GuestAddress(UInt64($0)), length: PlatformDevice.memoryLength) }.map(IORange.memory)
+        saved?.device.memoryBase.flatMap { MMIORange(first: GuestAddress(UInt64($0)), length: PlatformDevice.memoryLength) }.map(IORange.memory)
     }
 
     /// Has the claims be where the guest has put the BARs: old ones are given back before new ones are asked for.
@@ -131,7 +131,7 @@ final class PlatformFunction: OwnAccessHandler {
             else { return nil }
             return .memory
         case .configuration:
-            guard let address, PCIAddress(requestAddress: access.address) == address else { return nil }
+            guard PCIAddress(requestAddress: access.address) == saved?.address else { return nil }
             return .configuration(Int(truncatingIfNeeded: access.address & 0xffff_ffff))
         }
     }
@@ -144,7 +144,7 @@ final class PlatformFunction: OwnAccessHandler {
         case .window(let offset): UInt64(context.unplug.readWindow(offset, size: access.size))
         // As in QEMU: memory that has nothing in it but what Xen has been told to put there.
         case .memory: 0
-        case .configuration(let register): UInt64(device?.readConfiguration(register, size: access.size) ?? .max)
+        case .configuration(let register): UInt64(saved?.device.readConfiguration(register, size: access.size) ?? .max)
         case nil: .max
         }
     }
@@ -155,9 +155,9 @@ final class PlatformFunction: OwnAccessHandler {
         case .unplugPorts(let port): return context.unplug.write(port: port, size: access.size, value: low, later: later)
         case .window(let offset): return context.unplug.writeWindow(offset, size: access.size, value: low, later: later)
         case .configuration(let register):
-            let before = device
-            device?.writeConfiguration(register, size: access.size, value: low)
-            if device != before { isChanged = true }
+            let before = saved
+            saved?.device.writeConfiguration(register, size: access.size, value: low)
+            if saved != before { isChanged = true }
         case .memory, nil: break
         }
         return true
@@ -178,13 +178,10 @@ extension Coordinator {
     /// runs; for a restored guest, with what was saved, before emulators are started.
     /// - Throws: HostError when its PCI function cannot be had; nothing has changed then.
     public func present(_ platform: SavedPlatform) throws(HostError) {
-        guard context.platform.device == nil else { return }
-        try context.platform.present(platform.device, at: platform.address)
+        guard context.platform.saved == nil else { return }
+        try context.platform.present(platform)
     }
 
     /// The guest's platform device; nil: it is QEMU's alone, or there is none.
-    public var platform: SavedPlatform? {
-        guard let device = context.platform.device, let address = context.platform.address else { return nil }
-        return SavedPlatform(address: address, device: device)
-    }
+    public var platform: SavedPlatform? { context.platform.saved }
 }

@@ -20,22 +20,6 @@ public struct PCIFunctionReport: Equatable, Sendable {
         public let isMemory: Bool
         /// Bytes, or ports.
         public let size: Int64
-        /// One of that size.
-        public init(bar: Int, isMemory: Bool, size: Int64) {
-            self.bar = bar
-            self.isMemory = isMemory
-            self.size = size
-        }
-    }
-
-    /// One as QEMU would tell of it.
-    public init(address: PCIAddress, vendor: UInt16, device: UInt16, classCode: UInt16, id: String, regions: [Region] = []) {
-        self.address = address
-        self.vendor = vendor
-        self.device = device
-        self.classCode = classCode
-        self.id = id
-        self.regions = regions
     }
 
     /// Reads the reply of `query-pci` (qapi/pci.json): all functions, those behind bridges included. Nil when it is not one.

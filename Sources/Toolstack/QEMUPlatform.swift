@@ -16,7 +16,7 @@ public enum QEMUPlatform {
     /// Reads who it is from its configuration space, by QEMU's own ports 0xcf8 and 0xcfc. Not for a guest that runs: 0xcf8 is 0 afterwards.
     /// - Parameter done: called once.
     public static func read(
-        _ address: PCIAddress, from client: QMPClient, deadline: Duration = .seconds(8), _ done: @escaping (Result<PlatformDevice, QMPError>) -> Void
+        _ address: PCIAddress, from client: QMPClient, deadline: Duration, _ done: @escaping (Result<PlatformDevice, QMPError>) -> Void
     ) {
         // Class with revision, the two ids, and the pin. Sent one behind the other: QEMU carries them out in this order.
         let registers: [UInt32] = [0x00, 0x08, 0x2c, 0x3c]

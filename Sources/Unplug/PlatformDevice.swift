@@ -1,3 +1,5 @@
+import Host
+
 /// The Xen platform device as a guest sees it: the header of its configuration space, 256 ports at BAR0 and 16 MiB of memory at BAR1, in which drivers
 /// have Xen put pages of its own. Whoever serves this stands in QEMU's place, so that what a guest writes to the ports reaches every emulator.
 ///
@@ -105,7 +107,7 @@ extension UnplugPorts {
     /// What a read of 1, 2 or 4 bytes gives.
     /// - Parameter offset: from BAR0.
     public func readWindow(_ offset: Int, size: Int) -> UInt32 {
-        let ones: UInt32 = size == 1 ? 0xff : size == 2 ? 0xffff : 0xffff_ffff
+        let ones = UInt32(truncatingIfNeeded: AccessSize.allOnes(UInt32(size)))
         return offset == 0 ? ones & ~0xff | UInt32(flags) : ones
     }
 
@@ -121,7 +123,6 @@ extension UnplugPorts {
             case (8, 1): return .unplug(.disks)
             case (8, 2): return .unplug(.nics)
             case (8, _): return write(port: Self.firstPort + 2, size: 1, value: UInt32(byte))
-            case (4, _): return .none
             default: continue
             }
         }

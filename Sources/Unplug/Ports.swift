@@ -1,4 +1,4 @@
-import EmulatorProtocol
+import Host
 
 /// The unplug ports, 0x10 to 0x1f, as a value: what a guest reads there, and what its writes mean. It removes nothing itself.
 ///
@@ -55,9 +55,7 @@ public struct UnplugPorts: Equatable, Sendable {
         case (0x10, 1): UInt32(flags)
         case (0x10, 2): UInt32(isBlacklisted ? Self.blacklistedMagic : Self.magic)
         case (0x12, 1): UInt32(Self.version)
-        case (_, 1): 0xff
-        case (_, 2): 0xffff
-        default: 0xffff_ffff
+        default: UInt32(truncatingIfNeeded: AccessSize.allOnes(UInt32(size)))
         }
     }
 

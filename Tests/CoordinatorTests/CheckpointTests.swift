@@ -38,7 +38,7 @@ struct CheckpointTests {
             dirtyLogging: flag(), ownServer: 7, servesOwnPorts: flag(), reserved: [6, 5], claims: claims, nextClaim: 99, emulators: [emulator],
             holdings: [holdings],
             unplug: KeptUnplug(classes: [.nic], product: 3, build: UInt32.random(in: 0...UInt32.max, using: &random), isBlacklisted: flag(), isROMLocked: flag()),
-            platform: flag() ? KeptPlatform(place: "0000:00:02.0", header: (0..<64).map { _ in UInt8.random(in: 0...255, using: &random) }) : nil,
+            platform: flag() ? (0..<72).map { _ in UInt8.random(in: 0...255, using: &random) } : nil,
             surface: KeptSurface(display: word(), width: 720, height: 400, nextReader: 9, readers: [4], gone: [7]),
             vnc: KeptVNC(
                 sockets: [.init(host: "::1", port: 5900), .init(path: "/run/x", device: UInt64.random(in: 0...UInt64.max, using: &random), inode: 12)],

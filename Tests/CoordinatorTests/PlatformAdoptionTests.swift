@@ -22,15 +22,19 @@ struct PlatformAdoptionTests {
         return device
     }
 
-    @Test("Whichever of a write's claims the one before had written down when it was killed, the successor has both BARs", arguments: 0...2)
-    func adopted(written: Int) throws {
-        let context = try GuestContext(
+    private func context() throws -> GuestContext {
+        try GuestContext(
             loop: EventLoop(), host: LocalHost(domain: try #require(DomainID(1))), logBook: LogBook(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }),
             allowsDirect: false, restrictedTo: nil, unplug: UnplugSpecification())
+    }
+
+    @Test("Whichever of a write's claims the one before had written down when it was killed, the successor has both BARs", arguments: 0...2)
+    func adopted(written: Int) throws {
+        let context = try context()
         let place = try #require(PCIAddress(device: 2))
         let all = try [.pci(place), #require(Self.ports), #require(Self.memory)]
         for range in all.prefix(1 + written) { _ = try context.registry.claim(range, owner: .coordinator, label: "", interposing: [range]) }
-        context.platform.adopt(Self.device, at: place)
+        context.platform.adopt(SavedPlatform(address: place, device: Self.device))
         #expect(context.registry.claims(of: .coordinator).map(\.range) == all)
         #expect(context.platform.serves(OwnAccess(space: .ports, address: 0xc104, size: 4)))
         #expect(context.platform.read(OwnAccess(space: .memory, address: 0xf200_0000, size: 8)) == 0)
@@ -38,11 +42,9 @@ struct PlatformAdoptionTests {
 
     @Test("What a restored guest's BARs overlap with is the emulator's, which claims after the device's place is known")
     func restored() throws {
-        let context = try GuestContext(
-            loop: EventLoop(), host: LocalHost(domain: try #require(DomainID(1))), logBook: LogBook(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }),
-            allowsDirect: false, restrictedTo: nil, unplug: UnplugSpecification())
+        let context = try context()
         let place = try #require(PCIAddress(device: 2))
-        try context.platform.present(Self.device, at: place)
+        try context.platform.present(SavedPlatform(address: place, device: Self.device))
         let taken = try #require(PortRange(first: 0xc110, count: 4))
         _ = try context.registry.claim(.ports(taken), owner: .emulator("a"), label: "")
         context.platform.follow()

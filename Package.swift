@@ -126,7 +126,7 @@ let package = Package(
         .executableTarget(
             name: "demux-bench",
             dependencies: [
-                "CIoreq", "CPlacement", "ControlProtocol", "Coordinator", "EmulatorProtocol", "Host", "LocalHost", "Platform", "RFB", "Specification", "Surface",
+                "CIoreq", "CPlacement", "ControlProtocol", "Coordinator", "EmulatorProtocol", "Host", "LocalHost", "Platform", "RFB", "Specification", "Surface", "TestTools",
                 .product(name: "Histogram", package: "hdrhistogram-swift"), .product(name: "Logging", package: "swift-log"),
             ],
             path: "Tests/Benchmarks/Bench"),

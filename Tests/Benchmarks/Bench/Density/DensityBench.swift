@@ -1,5 +1,6 @@
 import Glibc
 import Platform
+import TestTools
 
 /// What many guests on one host cost at rest, and what they cost one that is busy: `make bench-density`.
 ///
@@ -19,13 +20,13 @@ struct DensityBench {
 
     let bin: String
     let guests: Int
-    private let folder: SocketFolder
+    private let folder: TemporaryFolder
     private var aims: [(text: String, met: Bool)] = []
 
     init(bin: String, guests: Int) throws {
         self.bin = bin
         self.guests = guests
-        folder = try SocketFolder()
+        folder = try TemporaryFolder()
     }
 
     mutating func run() throws {

@@ -1,17 +1,18 @@
 import Glibc
 import Platform
+import TestTools
 
 /// QEMU's own process at rest, for comparison: the same kind of machine, its vCPU stopped.
 final class RestingQEMU {
     let process: ChildProcess
     /// The UNIX socket of its VNC server; nil without a screen.
     let viewers: String?
-    private let folder: SocketFolder
+    private let folder: TemporaryFolder
     /// Nanoseconds from its start to its monitor's greeting.
     let startTime: UInt64
 
     init(screen: Bool) throws {
-        folder = try SocketFolder()
+        folder = try TemporaryFolder()
         let monitor = folder.path + "/qmp"
         viewers = screen ? folder.path + "/vnc" : nil
         let begin = EventLoop.now()

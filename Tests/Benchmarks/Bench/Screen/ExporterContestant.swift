@@ -4,17 +4,18 @@ import Host
 import Platform
 import Surface
 import Synchronization
+import TestTools
 
 /// demux-vnc as it always runs; the coordinator is played, and the surface is written by a thread of the benchmark's, 60 times a second.
 final class ExporterContestant: ScreenContestant {
     let name = "Demux"
     let path: String
-    private let folder: SocketFolder
+    private let folder: TemporaryFolder
     private let process: ChildProcess
     private let socket: MessageSocket
     private let page: SharedMemory
     private let painter: SurfacePainter
-    private let thread: BenchThread
+    private let thread: TestThread
     private let listener: OwnedDescriptor
     private let counters: SharedMemory
     private let frame: SurfaceDoorbell
@@ -24,7 +25,7 @@ final class ExporterContestant: ScreenContestant {
     private var nextID: UInt32 = 1
 
     init(program: String, width: Int, height: Int) throws {
-        folder = try SocketFolder()
+        folder = try TemporaryFolder()
         path = folder.path + "/vnc"
         listener = try UnixSocket.listen(.stream, path: path)
         counters = try SharedMemory(name: "counters", length: CounterPage.length)
@@ -36,7 +37,7 @@ final class ExporterContestant: ScreenContestant {
         painter = SurfacePainter(
             try SurfaceWriter(try memory.descriptor.duplicate(), width: width, height: height), bell: try frame.ringing.duplicate(),
             want: try want.hearing.duplicate())
-        thread = try BenchThread { [painter] in painter.run() }
+        thread = try TestThread { [painter] in painter.run() }
         let ends = try MessageSocket.pair()
         socket = MessageSocket(adopting: OwnedDescriptor(adopting: ends.0))
         let theirs = OwnedDescriptor(adopting: ends.1)

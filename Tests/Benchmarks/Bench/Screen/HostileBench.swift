@@ -3,6 +3,7 @@ import Host
 import Platform
 import RFB
 import Synchronization
+import TestTools
 
 /// The guest's requests to another emulator while viewers do their worst to the exporter.
 struct HostileBench {
@@ -70,7 +71,7 @@ private final class Crowd {
     private final class Flag: Sendable { let isOver = Atomic<Bool>(false) }
     private var held: [OwnedBox] = []
     private let flag = Flag()
-    private var thread: BenchThread?
+    private var thread: TestThread?
 
     init(path: String) throws {
         // Fewer than are waited for at a time are let in; the others wait at the door.
@@ -81,7 +82,7 @@ private final class Crowd {
             for _ in 0..<20 { stalled.write(ask) }
             held.append(stalled)
         }
-        thread = try BenchThread { [flag] in
+        thread = try TestThread { [flag] in
             // They would be on other machines.
             setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, 19)
             while !flag.isOver.load(ordering: .relaxed) {

@@ -7,6 +7,7 @@ import Logging
 import Platform
 import Specification
 import Synchronization
+import TestTools
 
 /// A guest on LocalHost with demux-display, demux-vnc and demux-scratch, started by a real coordinator that runs on a thread of its own. The
 /// benchmark is its vCPU.
@@ -17,15 +18,15 @@ final class LocalMachine: @unchecked Sendable {
     let width: Int
     private(set) var scratch: GuestEnd?
     private(set) var pids: [String: pid_t] = [:]
-    private let folder: SocketFolder
+    private let folder: TemporaryFolder
     private let loop: EventLoop
     private let coordinator: Coordinator
     private let bell: EventFD
-    private var thread: BenchThread?
+    private var thread: TestThread?
     var path: String { folder.path + "/1/vnc.sock" }
 
     init(bin: String, width: Int, height: Int) throws {
-        folder = try SocketFolder()
+        folder = try TemporaryFolder()
         // The exporter becomes nobody, and everybody of this machine may start it.
         chmod(folder.path, 0o755)
         loop = try EventLoop()
@@ -61,7 +62,7 @@ final class LocalMachine: @unchecked Sendable {
             bell.clear()
             coordinator.shutDown { [loop] in loop.stop() }
         }
-        thread = try BenchThread { [self] in try? loop.run() }
+        thread = try TestThread { [self] in try? loop.run() }
         try setMode(width, height)
         // The display has drawn the first picture when a viewer is told of its size.
         _ = try retry("the display's mode") { try BenchViewer(path: path, encoding: 0).width == width ? true : nil }

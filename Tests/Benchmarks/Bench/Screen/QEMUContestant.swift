@@ -1,17 +1,18 @@
 import Glibc
 import Platform
+import TestTools
 
 /// QEMU's own VNC server: a whole QEMU on its software CPU, whose guest draws (Tests/Benchmarks/ScreenGuest). The vCPU's thread does not count.
 final class QEMUContestant: ScreenContestant {
     static let program = "/usr/bin/qemu-system-x86_64"
     let name = "QEMU"
     let path: String
-    private let folder: SocketFolder
+    private let folder: TemporaryFolder
     private let process: ChildProcess
     private let serial: OwnedDescriptor
 
     init(firmware: String, width: Int) throws {
-        folder = try SocketFolder()
+        folder = try TemporaryFolder()
         path = folder.path + "/vnc"
         let line = folder.path + "/serial"
         process = try ChildProcess(

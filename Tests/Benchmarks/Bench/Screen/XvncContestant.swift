@@ -1,6 +1,7 @@
 import Glibc
 import Platform
 import Synchronization
+import TestTools
 
 /// TigerVNC's Xvnc, where it is installed; a thread of the benchmark's draws as an X client, 60 times a second, from pixmaps. What the
 /// server does for that is in its usage.
@@ -8,13 +9,13 @@ final class XvncContestant: ScreenContestant {
     static let program = (["/usr/bin/Xtigervnc", "/usr/bin/Xvnc"] as [String]).first { access($0, X_OK) == 0 }
     let name = "Xvnc"
     let path: String
-    private let folder: SocketFolder
+    private let folder: TemporaryFolder
     private let process: ChildProcess
     private let painter: XPainter
-    private let thread: BenchThread
+    private let thread: TestThread
 
     init(program: String, width: Int, height: Int) throws {
-        folder = try SocketFolder()
+        folder = try TemporaryFolder()
         path = folder.path + "/vnc"
         var ends: [CInt] = [-1, -1]
         guard pipe(&ends) == 0 else { throw SystemError("create", "a pipe") }
@@ -34,7 +35,7 @@ final class XvncContestant: ScreenContestant {
         let length = Glibc.read(reading.raw, &text, text.count)
         let display = String(decoding: text.prefix(max(0, length)), as: UTF8.self).filter(\.isNumber)
         painter = try XPainter(UnixSocket.connectStream("/tmp/.X11-unix/X\(display)"), width: width, height: height)
-        thread = try BenchThread { [painter] in painter.run() }
+        thread = try TestThread { [painter] in painter.run() }
     }
 
     var usage: Usage { Usage(of: process.pid) }

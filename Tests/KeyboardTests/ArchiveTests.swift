@@ -1,3 +1,4 @@
+import SeededNumbers
 import Testing
 
 @testable import EmulatorKit
@@ -46,13 +47,12 @@ struct ArchiveTests {
 
     @Test("2,000 states full of rubbish: none traps, and each answers a self test")
     func rubbish() {
-        var number: UInt64 = 0x5eed_0071
+        var random = SplitMix(state: 0x5eed_0071)
         for _ in 0..<2_000 {
             var first = I8042()
             var second = again(&first) { bytes in
                 for place in 0..<Archive.length {
-                    number = number &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-                    bytes.storeBytes(of: UInt8(truncatingIfNeeded: number >> 33), toByteOffset: place, as: UInt8.self)
+                    bytes.storeBytes(of: UInt8(truncatingIfNeeded: random.next()), toByteOffset: place, as: UInt8.self)
                 }
             }
             second.move(x: .max, y: .min)

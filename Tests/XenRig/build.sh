@@ -3,6 +3,7 @@
 #   xen          the Xen 4.17 hypervisor            initrd.cpio  busybox and the modules that reach the root file system
 #   vmlinuz      Debian's kernel, for dom0          rootfs.img   dom0's root file system (ext4)
 #   rootfs/      the same as a directory, for making Linux guests from it (modules, busybox)
+#   packages.txt what it is made of
 # Called by run.sh, which caches the result. Packages are downloaded by apt-get, from wherever this machine's apt is
 # already configured to look; nothing is installed on this machine. Without root it maps itself to root in a user name space.
 set -euo pipefail
@@ -28,6 +29,8 @@ mkdir -p debs/partial; : > dpkg-status
 apt-get -o Dir::State::status="$OUT/dpkg-status" -o Dir::Cache::archives="$OUT/debs" -o APT::Install-Recommends=false \
   -o Debug::NoLocking=1 -o APT::Sandbox::User=root -y --download-only install $PACKAGES > download.log 2>&1 ||
   { tail -n 20 download.log >&2; echo "build.sh: apt-get could not download the packages above; run apt-get update and try again" >&2; exit 1; }
+
+for deb in debs/*.deb; do dpkg-deb --show --showformat '${Package} ${Version}\n' "$deb"; done > packages.txt
 
 mkdir -p "$ROOT"/usr/{bin,sbin,lib,lib64}
 for d in bin sbin lib lib64; do ln -s usr/$d "$ROOT/$d"; done

@@ -14,9 +14,9 @@ mkdir -p $LOGS
 if ! xen_start > $LOGS/xen-start.log 2>&1; then
   echo "Bail out! Xen's daemons did not start: see logs/xen-start.log"; exit 1
 fi
-: > $XEN_LOG
 for s; do
-  echo "# scenario $s, at $(up) s"
+  began=$(up) count=$(tap_count)
+  echo "# scenario $s, at $began s"
   rm -rf /run/scenario /run/scenario.end; mkdir -p /run/scenario
   limit=$(sed -n 's/^# limit: \([0-9]*\).*/\1/p' "/share/scenarios/$s.sh" | head -n 1)
   limit=$(( ${limit:-300} * PATIENCE ))
@@ -26,10 +26,11 @@ for s; do
   if [ ! -e /run/scenario.end ]; then
     [ $status != 124 ] || diag "its limit of $limit s was reached"
     not_ok "$s: the scenario comes to its end"
-    diag "status $status"; diag_file "$LOGS/$s.log"; xen_log; diag_file $XEN_LOG 20
+    diag "status $status"; diag_file "$LOGS/$s.log"; diag_file $XEN_LOG 20
   fi
   clean_up $group 2>> "$LOGS/$s.log"
+  xen_log_of "$s"
+  echo "# scenario $s took $(awk -v a="$began" -v b="$(up)" 'BEGIN { printf "%.1f", b - a }') s, $(($(tap_count) - count)) checks"
 done
-xen_log; cp $XEN_LOG $LOGS/xen.log
 cp -r /var/log/xen $LOGS/ 2>/dev/null
 tap_plan

@@ -6,19 +6,21 @@
 STAGE=/extra                            # DEMUX_STAGE: bin/ and, if there is one, lib/
 GUEST=/share/guest                      # agent.img, exerciser.img
 LOGS=/share/logs                        # kept on the machine that runs the rig
-XEN_LOG=/run/xen.log                    # everything Xen has said, see xen_log
+XEN_LOG=/var/log/xen/console/hypervisor.log     # what Xen has said during this scenario: xenconsoled writes it down as it comes
 TAP_COUNT=/run/tap.count                # the number of the last TAP line, over all scenarios
 export PATH=$STAGE/bin:$PATH
 [ ! -d $STAGE/lib ] || export LD_LIBRARY_PATH=$STAGE/lib
 
 # ---------------------------------------------------------------- TAP
-tap_next() { local n; n=$(( $(cat $TAP_COUNT 2>/dev/null || echo 0) + 1 )); echo $n > $TAP_COUNT; echo $n; }
-ok() { echo "ok $(tap_next) - ${SCENARIO:+$SCENARIO: }$*"; }
-not_ok() { echo "not ok $(tap_next) - ${SCENARIO:+$SCENARIO: }$*"; }
-skip() { echo "ok $(tap_next) # SKIP ${SCENARIO:+$SCENARIO: }$*"; }
+tap_count() { local n=0; [ ! -e $TAP_COUNT ] || read -r n < $TAP_COUNT; echo $n; }
+# tap_line STATUS TEXT: without a process of its own, of which the rig's processor makes few a second.
+tap_line() { local n=0; [ ! -e $TAP_COUNT ] || read -r n < $TAP_COUNT; echo $((n + 1)) > $TAP_COUNT; echo "$1 $((n + 1)) $2"; }
+ok() { tap_line ok "- ${SCENARIO:+$SCENARIO: }$*"; }
+not_ok() { tap_line "not ok" "- ${SCENARIO:+$SCENARIO: }$*"; }
+skip() { tap_line ok "# SKIP ${SCENARIO:+$SCENARIO: }$*"; }
 diag() { sed 's/^/# /' <<< "$*"; }
 diag_file() { [ ! -e "$1" ] || { echo "# --- the last ${2:-30} lines of $1"; tail -n "${2:-30}" "$1" | sed 's/^/# /'; }; }
-tap_plan() { echo "1..$(cat $TAP_COUNT 2>/dev/null || echo 0)"; }
+tap_plan() { echo "1..$(tap_count)"; }
 
 # check "a sentence" command…: ok if the command succeeds; otherwise not ok, with the command and what it printed.
 check() {
@@ -41,28 +43,56 @@ contains() { grep -qaE -e "$2" "$1" || { echo "no line of $1 matches $2; it ends
 # what would be generous on an idle machine; DEMUX_RIG_PATIENCE (rig.t) multiplies every one of them.
 PATIENCE=$(cat /share/patience 2>/dev/null || echo 1)
 FULL=$(cat /share/full 2>/dev/null || echo 0)          # 1: the counts that are too large for every day
+# No process is started in order to wait: each costs as much of the rig's one processor as the guest then lacks.
+[ -p /run/nap ] || mkfifo /run/nap
+nap() { read -rt "$1" <> /run/nap; }    # SECONDS; nobody ever writes there
 # wait_until SECONDS command…: repeats the command until it succeeds.
 wait_until() {
   local end=$(( SECONDS + $1 * PATIENCE )); shift
   until "$@" >/dev/null 2>&1; do
     [ $SECONDS -lt $end ] || { echo "waited in vain for: $*"; return 1; }
-    sleep 0.3
+    nap 0.2
+  done
+}
+# reads_until END FILE PREFIX PATTERN: until one of FILE's lines that begin with PREFIX matches PATTERN after it, or SECONDS has come to END. Now and
+# then it begins again at FILE's head, which may be another one by then.
+reads_until() {
+  local end=$1 file=$2 prefix=$3 pattern=$4 line rest fd naps
+  while :; do
+    if [ -e "$file" ] && exec {fd}< "$file"; then
+      rest="" naps=0
+      while [ $naps -lt 25 ]; do
+        IFS= read -r line <&$fd; local whole=$?
+        rest+=$line line=${rest%$'\r'}
+        if [[ $line == "$prefix"* && ${line#"$prefix"} =~ $pattern ]]; then exec {fd}<&-; return 0; fi
+        if [ $whole = 0 ]; then rest=""; continue; fi
+        [ $SECONDS -lt "$end" ] || break
+        naps=$((naps + 1)); nap 0.2
+      done
+      exec {fd}<&-
+    fi 2>/dev/null
+    [ $SECONDS -lt "$end" ] || return 1
+    nap 0.2
   done
 }
 # wait_for_line FILE PATTERN SECONDS
 wait_for_line() {
-  wait_until "$3" grep -qaE -e "$2" "$1" || { echo "no line of $1 matched $2 in $3 s; it ends:"; tail -n 15 "$1"; return 1; }
+  reads_until $(( SECONDS + $3 * PATIENCE )) "$1" "" "$2" || { echo "no line of $1 matched $2 in $3 s; it ends:"; tail -n 15 "$1"; return 1; }
 }
 
 # ---------------------------------------------------------------- Xen's console, which has what guests print on port 0xe9
-# Moves what is new in Xen's console to $XEN_LOG. Nobody else should use `xl dmesg -c`.
-xen_log() { ( flock 8; xl dmesg -c >> $XEN_LOG ) 8> $XEN_LOG.lock; }
+# A new log for the next scenario; that of NAME stays in $LOGS.
+xen_log_of() {
+  [ -e $XEN_LOG ] || return 0
+  mv $XEN_LOG "$XEN_LOG.$1" && kill -HUP "$(cat /run/xenconsoled.pid)"
+  cp "$XEN_LOG.$1" "$LOGS/$1.xen.log"
+}
 # guest_lines DOMID: what that guest has printed so far.
-guest_lines() { xen_log; grep -a "^(d$1) " $XEN_LOG | sed "s/^(d$1) //" | tr -d '\r'; }
+guest_lines() { sed -n "s/\r\$//; s/^(d$1) //p" $XEN_LOG; }
 guest_said() { guest_lines "$1" | grep -aE -e "$2"; }
 # wait_for_guest DOMID PATTERN SECONDS
 wait_for_guest() {
-  wait_until "$3" guest_said "$1" "$2" ||
+  reads_until $(( SECONDS + $3 * PATIENCE )) $XEN_LOG "(d$1) " "$2" ||
     { echo "guest $1 did not print $2 in $3 s; it ended:"; guest_lines "$1" | tail -n 15; return 1; }
 }
 # exerciser_tap DOMID: passes each check of the exerciser on as one of ours. Call it when it has said `EXERCISER done`.
@@ -123,8 +153,8 @@ no_domains() { local d; d=$(domain_ids); [ -z "$d" ] || { xl list; return 1; }; 
 no_device_models() { ! pgrep -a 'qemu-system|demux' || return 1; }
 # Nothing of the guest DOMID is left: no domain, no device model, no xenstore entries.
 nothing_left() {
-  local d=$1 left=0
-  ! xl list | awk -v d="$d" 'NR > 1 && $2 == d' | grep . || left=1
+  local d=$1 left=0 name id rest
+  while read -r name id rest; do [ "$id" != "$d" ] || { echo "$name $id $rest"; left=1; }; done < <(xl list)
   ! pgrep -af -- "-xen-domid $d( |\$)" || left=1
   ! xenstore-exists "/local/domain/$d" 2>/dev/null || { echo "xenstore has /local/domain/$d"; left=1; }
   ! xenstore-exists "/local/domain/0/device-model/$d" 2>/dev/null || { echo "xenstore has device-model/$d"; left=1; }

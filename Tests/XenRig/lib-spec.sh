@@ -28,4 +28,4 @@ nothing_of_demux() {
   ! xenstore-ls -f 2>/dev/null | grep -i demux || left=1
   return $left
 }
-status_has() { demux status "$1" | tee /run/scenario/status.txt | grep -qE -e "$2" || { cat /run/scenario/status.txt; return 1; }; }
+status_has() { demux status "$1" > /run/scenario/status.txt; grep -qE -e "$2" /run/scenario/status.txt || { cat /run/scenario/status.txt; return 1; }; }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# rig.t: the scenarios, on real Xen, as TAP:  DEMUX_STAGE=DIR prove -v Tests/XenRig/rig.t [:: SCENARIO…]
+# rig.t: the scenarios, on real Xen, in machines side by side, as one TAP stream:  DEMUX_STAGE=DIR prove -v Tests/XenRig/rig.t [:: SCENARIO…]
 #   DEMUX_STAGE       a directory whose bin/ has the programs under test; dom0 sees it at /extra. A lib/ beside it, if
 #                     there is one, is searched for shared libraries
 #   DEMUX_RIG_OUT     where to leave logs (default: a new directory under $TMPDIR or /tmp)
@@ -8,17 +8,22 @@
 #   DEMUX_TEST_FULL   1: the counts that are too large for every day
 #   DEMUX_RIG_FORWARD HOST:DOM0…, loopback ports here that reach ports of dom0 (run.sh -f), for viewers on this side
 #   DEMUX_RIG_LIMIT   seconds for the whole boot (7200)
+#   DEMUX_RIG_MACHINES  how many machines share the scenarios (2); one scenario, and benchmarks, have one
+#   DEMUX_RIG_PICTURES  take: QEMU's pictures are taken anew, and not compared with those checked in
+#   QEMU              the program that is the machine (that of Debian's backports: qemu.sh)
 # With SCENARIOs (names in scenarios/ or, for benchmarks, in bench/, without .sh) only those run, and only what their
 # `# needs:` lines name is needed.
 HERE=$(cd "$(dirname "$0")" && pwd)
+. "$HERE/pictures.sh"
 PROGRAMS="demux demux-dm demux-scratch demux-debug demux-c-scratch demux-conformance demux-display demux-vnc demux-nvme demux-watchdog demux-keeper demux-test-emulator"
 bail() { echo "Bail out! $*"; exit 1; }
-for tool in qemu-system-x86_64 gcc objcopy flock; do
+for tool in gcc objcopy flock; do
   command -v $tool >/dev/null || bail "$tool is missing: see what Tests/XenRig/README.md needs"
 done
 if [ $# -gt 0 ]; then
-  SCENARIOS=("$@")
+  SCENARIOS=("$@") ALONE=""
   for s; do [ -e "$HERE/scenarios/$s.sh" ] || [ -e "$HERE/bench/$s.sh" ] || bail "there is no scenario $s in $HERE/scenarios or bench"; done
+  for s; do [ ! -e "$HERE/bench/$s.sh" ] || ALONE=$s; done
   PROGRAMS=$(for s; do cat "$HERE/scenarios/$s.sh" "$HERE/bench/$s.sh" 2>/dev/null | sed -n 's/^# needs: //p'; done | tr ' ' '\n' | grep -v '^nothing$' | sort -u)
 else
   SCENARIOS=(); for f in "$HERE"/scenarios/*.sh; do SCENARIOS+=("$(basename "$f" .sh)"); done
@@ -41,18 +46,41 @@ cp -r "$HERE/scenarios" "$HERE/lib-demux.sh" "$HERE/lib-spec.sh" "$HERE/lib-disp
 cp "$HERE"/bench/*.sh "$KIT/scenarios/"
 echo "${DEMUX_RIG_PATIENCE:-3}" > "$KIT/patience"
 echo "${DEMUX_TEST_FULL:-0}" > "$KIT/full"
-echo "# output in $OUT/share"
 RIG=$("$HERE/run.sh" -b) || bail "the rig could not be built"
+QEMU=$("$HERE/run.sh" -Q) || bail "there is no QEMU"; export QEMU
+command -v "$QEMU" > /dev/null || bail "$QEMU is missing: see what Tests/XenRig/README.md needs"
 "$HERE/guest/linux/mk.sh" "$KIT/linux" "$RIG" >> "$OUT/guest-build.log" 2>&1 ||
   { sed 's/^/# /' "$OUT/guest-build.log"; bail "the Linux guest could not be built"; }
+
+for set in $PICTURE_SETS; do
+  if [ "$DEMUX_RIG_PICTURES" = take ]; then break; fi
+  if why=$(stale "$set" "$RIG"); then
+    echo "# $why. So QEMU's half of the comparison is taken anew; 'Tests/XenRig/renew.sh pictures' has them checked in"
+  else mkdir -p "$KIT/pictures"; cp -r "$HERE/pictures/$set" "$KIT/pictures/"; fi
+done
+
+# --- who runs what: one machine after another gets the longest scenario that is left, if it has the least to do
+MACHINES=${DEMUX_RIG_MACHINES:-2}
+# Benchmarks are not to disturb each other, and a port here can be forwarded only once.
+[ -z "$ALONE$DEMUX_RIG_FORWARD" ] || MACHINES=1
+[ "$MACHINES" -le ${#SCENARIOS[@]} ] || MACHINES=${#SCENARIOS[@]}
+shares() {
+  for s in "${SCENARIOS[@]}"; do echo "$s $(awk -v s="$s" '$1 == s { print $2 }' "$HERE/seconds.txt")"; done |
+    awk '{ print (NF > 1 ? $2 : 90), $1 }' | sort -k 1,1nr -k 2 |
+    awk -v n="$MACHINES" '{ least = 1; for (i = 2; i <= n; i++) if (sum[i] < sum[least]) least = i; sum[least] += $1; print least, $2 }' | sort
+}
+SHARES=$(shares)
 FORWARDS=(); for f in $DEMUX_RIG_FORWARD; do FORWARDS+=(-f "$f"); done
-"$HERE/run.sh" "${FORWARDS[@]}" -t "${DEMUX_RIG_LIMIT:-7200}" -o "$OUT" -s "$KIT" -S "$STAGE" "bash /share/in-dom0.sh ${SCENARIOS[*]}" \
-  2> "$OUT/run.log"
-STATUS=$?
-sed 's/^/# /' "$OUT/run.log"
-if ! grep -qE '^(1\.\.|Bail out)' "$OUT/share/out.log"; then
-  N=$(grep -cE '^(not )?ok ' "$OUT/share/out.log")
-  echo "not ok $((N+1)) - dom0 comes to the end of the scenarios"
-  echo "# status $STATUS; the console ends:"; tail -n 15 "$OUT/console.log" | tr -d '\r' | sed 's/^/# /'
-  echo "1..$((N+1))"
-fi
+echo "# $("$QEMU" --version | head -n 1); output in $OUT/1/share$([ "$MACHINES" = 1 ] || echo " to $OUT/$MACHINES/share")"
+machine() {                             # N: lines for merge.sh
+  local n=$1 line names
+  mkdir -p "$OUT/$n"
+  names=$(awk -v n="$n" '$1 == n { print $2 }' <<< "$SHARES" | tr '\n' ' ')
+  echo "$n # gets $names"
+  "$HERE/run.sh" "${FORWARDS[@]}" -t "${DEMUX_RIG_LIMIT:-7200}" -o "$OUT/$n" -s "$KIT" -S "$STAGE" "bash /share/in-dom0.sh $names" \
+    2> "$OUT/$n/run.log" | while IFS= read -r line; do printf '%s %s\n' "$n" "$line"; done
+  local status=${PIPESTATUS[0]}
+  sed "s/^/$n # /" "$OUT/$n/run.log"
+  echo "$n = $status"
+}
+{ for n in $(seq "$MACHINES"); do machine "$n" & done; wait; } | "$HERE/merge.sh" "$OUT" $(seq "$MACHINES")

@@ -27,8 +27,7 @@ demux-conformance --destructive "$DOMID" > "$LOGS/destructive.tap" 2>> "$LOGS/co
 status=$?
 relay_tap "$LOGS/destructive.tap"
 check "the cases that end the guest come to their end with status 0" equal $status 0
-xen_log
-check "Xen says that it has crashed the guest" contains "$XEN_LOG" "^\(XEN\) Domain $DOMID .*crashed"
+check "Xen says that it has crashed the guest" wait_for_line "$XEN_LOG" "^\(XEN\) Domain $DOMID .*crashed" 30
 
 # The guest's end, as its coordinator sees it.
 demux-conformance --death "$DOMID" > "$LOGS/death.tap" 2>> "$LOGS/conformance.err" &

@@ -54,7 +54,7 @@ check "the guest goes on with it" goes_on
 if xl save demux saved.img > save.log 2>&1; then ok "xl save succeeds"; else not_ok "xl save succeeds"; diag_file save.log; diag_file "$(LOG_OF demux)"; fi
 check "nothing of Demux is left after the save" wait_until 30 nothing_of_demux
 mv guest.log guest-before.log 2>/dev/null
-if timeout 150 xl -vvv restore saved.img > restore.log 2>&1; then ok "xl restore succeeds"; else
+if timeout $((150 * PATIENCE)) xl -vvv restore saved.img > restore.log 2>&1; then ok "xl restore succeeds"; else
   not_ok "xl restore succeeds"; diag_file restore.log; diag_file "$(LOG_OF demux)"; fi
 D2=$(xl domid demux)
 check "the restored guest lives: its heartbeat comes through the new Debug" goes_on

@@ -1,4 +1,4 @@
-# 40-failures: each way in which a configuration can be wrong fails xl create soon, with the reason where libxl keeps it.
+# 40-failures: each way in which a configuration can be wrong fails xl create, with the reason where libxl keeps it.
 # needs: demux demux-dm demux-scratch demux-debug demux-c-scratch
 # limit: 1800
 . /share/lib-spec.sh
@@ -6,9 +6,8 @@
 printf '#!/bin/bash\nexit 3\n' > exits.sh; chmod +x exits.sh
 printf '#!/bin/bash\nexec sleep 60\n' > silent.sh; chmod +x silent.sh
 
-# refused NAME SENTENCE PATTERN: spec NAME.yaml must fail xl create within 10 s, with PATTERN in the log and from demux check.
-# The seconds are those of Demux: from libxl's opening of its log to the last word in it (xl itself needs about
-# seven on the rig's software CPU before it starts a device model at all).
+# refused NAME SENTENCE PATTERN: spec NAME.yaml must fail xl create, with PATTERN in the log and from demux check.
+# The seconds, which are shown, are those of Demux: from libxl's opening of its log to the last word in it.
 refused() {
   local name=$1 sentence=$2 pattern=$3 lines cfg took
   mapfile -t lines < <(with_demux "$PWD/$name.yaml")
@@ -16,7 +15,7 @@ refused() {
   if create "$cfg" >&2; then not_ok "$sentence fails xl create"; xl destroy "$name" >&2; return; fi
   took=$(( $(stat -c %Y "$(LOG_OF "$name")") - $(stat -c %W "$(LOG_OF "$name")") ))
   ok "$sentence fails xl create"
-  check "$sentence: it took less than ten seconds" [ "$took" -lt 10 ]
+  diag "$sentence: Demux took $took s"
   check "$sentence: libxl's log says why" contains "$(LOG_OF "$name")" "$pattern"
   demux check "$PWD/$name.yaml" > "$name.check" 2>&1
   check "$sentence: demux check fails, too" [ $? != 0 ]

@@ -58,7 +58,7 @@ diag "$(demux status "$D")"
 PORT=$(key vnc-port)
 check "xl save succeeds" xl save ours saved.img
 check "nothing of Demux is left after the save" wait_until 30 nothing_of_demux
-if timeout 150 xl -vvv restore saved.img > restore.log 2>&1; then ok "xl restore succeeds"; else
+if timeout $((150 * PATIENCE)) xl -vvv restore saved.img > restore.log 2>&1; then ok "xl restore succeeds"; else
   not_ok "xl restore succeeds"; diag_file restore.log; diag_file "$(LOG_OF ours)"; return; fi
 DOMID=$(xl domid ours); D=$DOMID
 check "the saved states were taken for the emulators" contains "$(LOG_OF ours)" 'saved records were taken'

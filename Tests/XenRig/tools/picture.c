@@ -1,7 +1,8 @@
 // picture.c: compares and converts pictures, in dom0 and on this machine. Reads PPM (P6, 8 bits) and PNG, by their first bytes.
 //   picture same A B         exit status 0: same size and pixels. 1: not; says the first pixel that differs, and how many. 2: unreadable
 //   picture size A           prints WIDTH×HEIGHT, the number of colours up to 1000, and a checksum of the pixels
-//   picture png A B.png      writes A as PNG
+//   picture png A B.png      writes A as PNG, soon
+//   picture small A B.png    writes A as a small PNG, slowly: for pictures that are checked in
 //   picture pixel A X Y      prints its colour, as rrggbb
 #include <png.h>
 #include <stdio.h>
@@ -72,6 +73,47 @@ static void size(const char *name)
     }
     printf("%ux%u %u %08x\n", p.width, p.height, n, sum);
 }
+// The colours of a picture in the order in which they appear, and each pixel as a number of them; 0 if there are more than 256.
+static unsigned palette_of(const struct picture *p, png_color colours[256], unsigned char *indices)
+{
+    unsigned known[256], n = 0;
+    for (size_t i = 0; i < (size_t)p->width * p->height; i++) {
+        unsigned c = at(p, i), k = 0;
+        while (k < n && known[k] != c) k++;
+        if (k == 256) return 0;
+        if (k == n) {
+            known[n] = c;
+            colours[n++] = (png_color){ .red = c >> 16, .green = c >> 8 & 0xff, .blue = c & 0xff };
+        }
+        indices[i] = k;
+    }
+    return n;
+}
+static void small(const char *name, const char *to)
+{
+    struct picture p = load(name);
+    png_color colours[256];
+    unsigned char *indices = malloc((size_t)p.width * p.height);
+    FILE *f = fopen(to, "wb");
+    if (!indices || !f) fail(to, "cannot be written");
+    unsigned count = palette_of(&p, colours, indices), depth = !count || count > 16 ? 8 : count > 4 ? 4 : count > 2 ? 2 : 1;
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
+    png_infop info = png ? png_create_info_struct(png) : NULL;
+    if (!info || setjmp(png_jmpbuf(png))) fail(to, "cannot be written");
+    png_init_io(png, f);
+    png_set_compression_level(png, 9);
+    png_set_compression_mem_level(png, 9);
+    png_set_filter(png, 0, count ? PNG_FILTER_NONE : PNG_ALL_FILTERS);
+    png_set_IHDR(png, info, p.width, p.height, depth, count ? PNG_COLOR_TYPE_PALETTE : PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    if (count) png_set_PLTE(png, info, colours, count);
+    png_write_info(png, info);
+    if (depth < 8) png_set_packing(png);
+    for (unsigned y = 0; y < p.height; y++)
+        png_write_row(png, count ? indices + (size_t)y * p.width : p.rgb + (size_t)y * p.width * 3);
+    png_write_end(png, NULL);
+    if (fclose(f)) fail(to, "cannot be written");
+}
 int main(int argc, char **argv)
 {
     if (argc == 4 && !strcmp(argv[1], "same")) return same(argv[2], argv[3]);
@@ -90,6 +132,7 @@ int main(int argc, char **argv)
         if (!png_image_write_to_file(&image, argv[3], 0, p.rgb, 0, NULL)) fail(argv[3], image.message);
         return 0;
     }
-    fprintf(stderr, "usage: picture same A B | size A | png A B.png | pixel A X Y\n");
+    if (argc == 4 && !strcmp(argv[1], "small")) { small(argv[2], argv[3]); return 0; }
+    fprintf(stderr, "usage: picture same A B | size A | png A B.png | small A B.png | pixel A X Y\n");
     return 2;
 }

@@ -1,0 +1,54 @@
+#!/bin/bash
+# merge.sh OUTDIR MACHINE…: the TAP of several machines, which comes as lines `MACHINE TEXT` on standard input, as one TAP stream, line by line as it
+# comes. `MACHINE = STATUS` says that the machine has ended, and with what status. A machine that does not come to its plan, bails out, ends with
+# another status than 0 or says nothing of its end is a `not ok`. Before the plan comes a table of scenario, seconds and checks; it is in
+# OUTDIR/seconds.txt too, for renew.sh. OUTDIR/MACHINE/qemu.pid names the process whose processor seconds are counted.
+OUT=$1; shift
+declare -A CHECKS PLANNED ENDED BEGAN
+COUNT=0 SPENT=()
+put() { echo "$*"; }
+not_ok() { COUNT=$((COUNT + 1)); put "not ok $COUNT - $*"; }
+# The processor seconds of machine $1 until now, or nothing.
+processor() {
+  local pid stat
+  read -r pid 2> /dev/null < "$OUT/$1/qemu.pid" && read -r stat 2> /dev/null < "/proc/$pid/stat" || return
+  set -- ${stat##*) }
+  echo $(( (${12} + ${13}) / $(getconf CLK_TCK) ))
+}
+ended() {                               # MACHINE STATUS
+  local machine=$1 status=$2
+  ENDED[$machine]=1
+  if [ -z "${PLANNED[$machine]}" ]; then not_ok "machine $machine comes to the end of its scenarios"
+  elif [ "${PLANNED[$machine]}" != "${CHECKS[$machine]:-0}" ]; then not_ok "machine $machine has made all its checks"
+    put "# [$machine] planned: ${PLANNED[$machine]}, made: ${CHECKS[$machine]:-0}"
+  elif [ "$status" != 0 ]; then not_ok "machine $machine ends in order"
+  else return; fi
+  put "# [$machine] status $status"
+  [ ! -e "$OUT/$machine/console.log" ] || { put "# [$machine] its console ends:"; tail -n 15 "$OUT/$machine/console.log" | tr -d '\r' | sed "s/^/# [$machine] /"; }
+}
+while read -r machine text; do
+  case $text in
+    "ok "[0-9]*|"not ok "[0-9]*)
+      COUNT=$((COUNT + 1)) CHECKS[$machine]=$((${CHECKS[$machine]} + 1))
+      what=${text%%ok *}ok rest=${text#*ok }; rest=${rest#"${rest%%[!0-9]*}"}
+      put "$what $COUNT$rest";;
+    1..*) PLANNED[$machine]=${text#1..};;
+    "= "*) ended "$machine" "${text#= }";;
+    "Bail out!"*) put "# [$machine] $text";;
+    "# scenario "*" took "*)            # in-dom0.sh: `scenario NAME took S s, N checks`
+      read -r _ _ name _ seconds _ checks _ <<< "$text"
+      spent=$(processor "$machine"); spent=$((${spent:-0} - ${BEGAN[$machine]:-0})); BEGAN[$machine]=$((${BEGAN[$machine]:-0} + spent))
+      SPENT+=("$(printf '%-20s %7s %9s %7s   %s' "$name" "$seconds" "$spent" "$checks" "$machine")")
+      put "# [$machine] ${text#\# }";;
+    "# scenario "*) BEGAN[$machine]=$(processor "$machine"); put "# [$machine] ${text#\# }";;
+    "#"*) put "# [$machine]${text#\#}";;
+    *) put "# [$machine] $text";;
+  esac
+done
+for machine; do [ -n "${ENDED[$machine]}" ] || ended "$machine" none; done
+{
+  printf '%-20s %7s %9s %7s   %s\n' scenario seconds processor checks machine
+  [ ${#SPENT[@]} = 0 ] || printf '%s\n' "${SPENT[@]}" | sort
+} > "$OUT/seconds.txt"
+sed 's/^/# /' "$OUT/seconds.txt"
+put "1..$COUNT"

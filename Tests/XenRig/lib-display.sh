@@ -8,7 +8,7 @@ has_our_display() { [ -x $STAGE/bin/demux-display ] && [ -x $STAGE/bin/demux-dm 
 # display_spec FILE [LINE…]: writes a specification with our display and exporter, without what QEMU's VGA does not do, and LINEs; sets OUR_DISPLAY.
 display_spec() {
   local file=$PWD/$1; shift
-  { echo "demux: 1"; echo "emulators: []"; echo "vnc: {ready-within: 30s}"; echo "display: {program: $STAGE/bin/demux-display, ready-within: 30s, memory: 16MiB, mode: 1024x768, options: {like-qemu: yes}}"; printf '%s\n' "$@"; } > "$file"
+  { echo "demux: 1"; echo "emulators: []"; echo "vnc: {ready-within: 60s}"; echo "display: {program: $STAGE/bin/demux-display, ready-within: 60s, successor-within: 60s, memory: 16MiB, mode: 1024x768, options: {like-qemu: yes}}"; printf '%s\n' "$@"; } > "$file"
   mapfile -t OUR_DISPLAY < <(echo 'vga="stdvga"'; echo 'videoram=16'; echo 'vnc=1'; echo 'vncunused=1'; with_demux "$file")
 }
 

@@ -2,19 +2,22 @@
 DM=$STAGE/bin/demux-dm
 LOG_OF() { echo "/var/log/xen/qemu-dm-$1.log"; }
 
-# standard_spec FILE: Scratch and Debug direct, the C device isolated.
+# standard_spec FILE: Scratch and Debug direct, the C device isolated. Everything gets the longest time there is to start: the rig may run on a busy machine.
 standard_spec() {
   cat > "$1" <<EOS
 demux: 1
 emulators:
   - name: scratch
     program: $STAGE/bin/demux-scratch
+    ready-within: 60s
   - name: debug
     program: $STAGE/bin/demux-debug
+    ready-within: 60s
     options: {file: /run/scenario/guest.log}
   - name: cdev
     program: $STAGE/bin/demux-c-scratch
     mode: isolated
+    ready-within: 60s
 EOS
 }
 # with_demux SPEC: the configuration lines that make libxl start Demux with that specification.

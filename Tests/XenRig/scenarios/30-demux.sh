@@ -46,6 +46,7 @@ emulators:
   - name: cdev2
     program: $STAGE/bin/demux-c-scratch
     mode: isolated
+    ready-within: 60s
 EOS
 check "and another can be attached in its place" demux attach "$D" "$PWD/more.yaml"
 check "the new one serves" status_has "$D" 'cdev2.*serving'

@@ -26,8 +26,8 @@ refused() {
 cat > clash.yaml <<EOS
 demux: 1
 emulators:
-  - {name: first, program: $STAGE/bin/demux-scratch, options: {pci: "no"}}
-  - {name: second, program: $STAGE/bin/demux-c-scratch, mode: isolated, options: {ports: 0x510}}
+  - {name: first, program: $STAGE/bin/demux-scratch, options: {pci: "no"}, ready-within: 60s}
+  - {name: second, program: $STAGE/bin/demux-c-scratch, mode: isolated, options: {ports: 0x510}, ready-within: 60s}
 EOS
 refused clash "a claim clash" "0x5[0-9a-f]{2}-0x5[0-9a-f]{2}.*(first|second).*0x5[0-9a-f]{2}-0x5[0-9a-f]{2}"
 cat > missing.yaml <<EOS
@@ -39,7 +39,7 @@ refused missing "a missing emulator program" "missing.yaml:3:.*ghost"
 cat > exits.yaml <<EOS
 demux: 1
 emulators:
-  - {name: exits, program: $PWD/exits.sh}
+  - {name: exits, program: $PWD/exits.sh, ready-within: 60s}
 EOS
 refused exits "an emulator that exits at start" "exits.*status 3"
 cat > silent.yaml <<EOS
@@ -58,6 +58,6 @@ refused malformed "a malformed specification" "malformed.yaml:4:.*programme.*pro
 cat > slot.yaml <<EOS
 demux: 1
 emulators:
-  - {name: scratch, program: $STAGE/bin/demux-scratch, pci-slot: "00:02.0"}
+  - {name: scratch, program: $STAGE/bin/demux-scratch, pci-slot: "00:02.0", ready-within: 60s}
 EOS
 refused slot "a PCI slot that QEMU has" "00:02.0.*QEMU"

@@ -4,7 +4,7 @@
 . /share/lib-spec.sh
 
 # Scratch over the DMA page registers of QEMU, of which 0x90 on are nobody's: its ID is at 0x90.
-emulator() { echo "  - {name: over, program: $STAGE/bin/demux-scratch, options: {ports: 0x80, mmio: 0xfed80000, pci: \"no\"}, interpose: [\"ports 0x80-0x9f\"]}"; }
+emulator() { echo "  - {name: over, program: $STAGE/bin/demux-scratch, ready-within: 60s, options: {ports: 0x80, mmio: 0xfed80000, pci: \"no\"}, interpose: [\"ports 0x80-0x9f\"]}"; }
 { echo "demux: 1"; echo "emulators:"; emulator; } > over.yaml
 { echo "demux: 1"; echo "emulators: []"; } > none.yaml
 { echo "demux: 1"; echo "emulators:"; emulator | sed "s/, interpose.*/}/; s/name: over/name: undeclared/"; } > undeclared.yaml

@@ -5,8 +5,8 @@
 . /share/lib-spec.sh
 
 net_bridge
-printf 'demux: 1\ndisplay: {ready-within: 30s}\nvnc: {ready-within: 30s}\n' > spec.yaml
-printf 'demux: 1\ndisplay: {ready-within: 30s}\n' > blind.yaml
+printf 'demux: 1\ndisplay: {ready-within: 60s}\nvnc: {ready-within: 60s}\n' > spec.yaml
+printf 'demux: 1\ndisplay: {ready-within: 60s}\n' > blind.yaml
 printf 'demux: 1\ndisplay: no\n' > qemu.yaml
 mapfile -t lines < <(with_demux "$PWD/spec.yaml")
 VIF='vif=["model=e1000,mac=00:16:3e:00:00:01,bridge=xenbr0"]'
@@ -19,7 +19,8 @@ monitor() { xl qemu-monitor-command "$1" "$2" | tr -d '\r'; }
 greets() { timeout 10 socat -u "TCP:$1:$2" - 2>/dev/null | head -c 12 | grep -qa '^RFB 003\.008'; }
 # slot_of GUEST VENDOR:DEVICE, as QEMU tells it; empty when it has none.
 slot_of() { monitor "$1" 'info pci' | awk -v id="$2" '/device +[0-9]+, function/ { slot = $4 + 0 } tolower($0) ~ "pci device " id { print slot; exit }'; }
-started() { if create "$1"; then ok "$2"; else not_ok "$2"; diag_file "$(LOG_OF "$3")" 40; return 1; fi; }
+# started CFG SENTENCE NAME [-p]: a guest whose own doings are not looked at is created paused, because dom0 needs the processor.
+started() { if create "$1" ${4-}; then ok "$2"; else not_ok "$2"; diag_file "$(LOG_OF "$3")" 40; return 1; fi; }
 ended() {                               # GUEST DOMID: destroys it, and nothing may be left
   check "xl destroy succeeds ($1)" xl destroy "$1"
   check "nothing of the guest is left, no zombie either ($1)" wait_until 30 nothing_left "$2"
@@ -28,7 +29,7 @@ ended() {                               # GUEST DOMID: destroys it, and nothing 
 
 # What QEMU alone does, to compare with.
 cfg=$(guest_cfg plain 1 agent 'vga="stdvga"' 'videoram=16' 'vnc=1' 'vncunused=1' "$VIF")
-started "$cfg" "a guest with QEMU's own VGA and VNC starts" plain || return
+started "$cfg" "a guest with QEMU's own VGA and VNC starts" plain -p || return
 QEMU_VGA=$(slot_of plain 1234:1111) QEMU_NIC=$(slot_of plain 8086:100e)
 diag "QEMU alone: VGA in slot $QEMU_VGA, NIC in slot $QEMU_NIC, VNC at $(key vnc-listen):$(key vnc-port)"
 QEMU_KEYS=$(vnc_keys)
@@ -72,7 +73,7 @@ ended ours "$D"
 # vnc=0: a display without an exporter.
 mapfile -t lines < <(with_demux "$PWD/blind.yaml")
 cfg=$(guest_cfg blind 1 agent 'vga="stdvga"' 'videoram=16' 'vnc=0' "${lines[@]}")
-if started "$cfg" "vnc=0 starts" blind; then
+if started "$cfg" "vnc=0 starts" blind -p; then
   check "vnc=0: there is no port in xenstore" equal "$(key vnc-port)" ""
   check "vnc=0: there is a display" status_has "$DOMID" 'display'
   check "vnc=0: and no exporter" eval "! pgrep -f demux-vnc"
@@ -83,7 +84,7 @@ fi
 mapfile -t lines < <(with_demux "$PWD/spec.yaml")
 for kind in cirrus none; do
   cfg=$(guest_cfg "$kind" 1 agent "vga=\"$kind\"" 'videoram=16' 'vnc=1' 'vncunused=1' "${lines[@]}")
-  if started "$cfg" "vga=\"$kind\" starts" "$kind"; then
+  if started "$cfg" "vga=\"$kind\" starts" "$kind" -p; then
     check "vga=\"$kind\": QEMU's VNC answers at the port in xenstore" greets "$(key vnc-listen)" "$(key vnc-port)"
     check "vga=\"$kind\": no display of ours" eval "! pgrep -f 'demux-(display|vnc)'"
     [ $kind = none ] || check "vga=\"$kind\": QEMU has the card" eval "[ -n '$(slot_of $kind 1013:00b8)' ]"
@@ -92,14 +93,14 @@ for kind in cirrus none; do
 done
 mapfile -t lines < <(with_demux "$PWD/qemu.yaml")
 cfg=$(guest_cfg theirs 1 agent 'vga="stdvga"' 'videoram=16' 'vnc=1' 'vncunused=1' "$VIF" "${lines[@]}")
-if started "$cfg" "'display: no' starts" theirs; then
+if started "$cfg" "'display: no' starts" theirs -p; then
   check "'display: no': QEMU has its VGA, at its slot" equal "$(slot_of theirs 1234:1111)" "$QEMU_VGA"
   check "'display: no': QEMU's VNC answers at the port in xenstore" greets "$(key vnc-listen)" "$(key vnc-port)"
   ended theirs "$DOMID"
 fi
 
 # More memory than libxl has set aside is refused before anything is made.
-printf 'demux: 1\ndisplay: {memory: 64M}\n' > large.yaml
+printf 'demux: 1\ndisplay: {memory: 64M, ready-within: 60s}\n' > large.yaml
 mapfile -t lines < <(with_demux "$PWD/large.yaml")
 cfg=$(guest_cfg large 1 agent 'vga="stdvga"' 'videoram=16' 'vnc=0' "${lines[@]}")
 check_not "a display larger than videoram does not start" create "$cfg"

@@ -6,7 +6,7 @@
 . /share/lib-display.sh
 
 nvme_spec() {                           # IMAGE
-  { echo "demux: 1"; echo "emulators:"; echo "  - name: disk"; echo "    program: $STAGE/bin/demux-nvme"; echo "    options: {image: $1, serial: RIG1}"; echo "    successor-within: 60s"; } > spec.yaml
+  { echo "demux: 1"; echo "emulators:"; echo "  - name: disk"; echo "    program: $STAGE/bin/demux-nvme"; echo "    options: {image: $1, serial: RIG1}"; echo "    successor-within: 60s"; echo "    ready-within: 60s"; } > spec.yaml
   with_demux "$PWD/spec.yaml"
 }
 part() { dd if=linux.img bs=64k skip="$1" count="$2" status=none | md5sum; }

@@ -14,9 +14,9 @@ spec() {
 demux: 1
 unplug: {deadline: 20s, blacklist: [linux/7]}
 emulators:
-  - {name: disk, program: $STAGE/bin/demux-nvme, options: {image: $1, serial: RIG1}, unplug-as: [nvme, ide-disk]}
-  - {name: cdev, program: $STAGE/bin/demux-c-scratch, mode: isolated}
-  - {name: scratch, program: $STAGE/bin/demux-scratch, options: {pci: "no", ports: 0x600}}
+  - {name: disk, program: $STAGE/bin/demux-nvme, options: {image: $1, serial: RIG1}, unplug-as: [nvme, ide-disk], ready-within: 60s}
+  - {name: cdev, program: $STAGE/bin/demux-c-scratch, mode: isolated, ready-within: 60s}
+  - {name: scratch, program: $STAGE/bin/demux-scratch, options: {pci: "no", ports: 0x600}, ready-within: 60s}
 EOS
   mapfile -t LINES < <(with_demux "$PWD/spec.yaml")
 }
@@ -167,7 +167,7 @@ policy() {
   [ $policy != complete ] || deadline=20s
   { echo "demux: 1"; echo "unplug: {deadline: $deadline, on-failure: $policy}"; echo "emulators:"; } > policy.yaml
   for name; do
-    echo "  - {name: $name, program: $STAGE/bin/demux-test-emulator, arguments: [plug, nic], options: {ports: $port, unplug: ${name/gone/die}}$([ "$name" != gone ] || echo ', restart: never')}" >> policy.yaml
+    echo "  - {name: $name, program: $STAGE/bin/demux-test-emulator, arguments: [plug, nic], ready-within: 60s, options: {ports: $port, unplug: ${name/gone/die}}$([ "$name" != gone ] || echo ', restart: never')}" >> policy.yaml
     port=$(printf '0x%x' $((port + 16)))
   done
   mapfile -t LINES < <(with_demux "$PWD/policy.yaml")

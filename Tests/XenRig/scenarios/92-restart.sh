@@ -3,7 +3,7 @@
 # needs: demux demux-dm demux-scratch
 # limit: 1500
 . /share/lib-spec.sh
-KILLS=40; STOPS=5; SWAPS=6
+KILLS=15; STOPS=3; SWAPS=4
 [ "$FULL" != 1 ] || { KILLS=200; STOPS=20; SWAPS=100; }
 RANDOM=9201                             # the same moments each time, as far as the machine's own pace lets them be
 
@@ -58,7 +58,7 @@ check_not "one that exits at once does not replace it" demux replace "$DOMID" sc
 check "the one that was there serves on" status_has "$DOMID" 'scratch .* serving'
 
 # The end of the count: a second device, which the guest looks for.
-check "a second device is attached" demux attach "$DOMID" --name end --program demux-scratch --option ports=0x520 --option mmio=0xfeda0000 --option pci=no
+check "a second device is attached" demux attach "$DOMID" --ready-within 60s --name end --program demux-scratch --option ports=0x520 --option mmio=0xfeda0000 --option pci=no
 check "the guest comes to its end" wait_for_guest "$DOMID" 'COUNTER done' 120
 counter_tap "$DOMID" "$KILLS"
 demux status "$DOMID" | sed 's/^/# /'

@@ -16,7 +16,7 @@ demux trace "$D" --emulator display --chrome "$OUT/boot.json" 2> "$OUT/chrome.er
 demux trace "$D" --json --range "pci $SLOT" > "$OUT/pci.jsonl" 2> /dev/null & PCI=$!
 check "both traces are under way" wait_until 20 eval "demux status $D >/dev/null && [ -s '$OUT/boot.json' ]"
 sleep 2
-demux top "$D" --once --interval 20000 > "$OUT/top.txt" & TOP=$!
+demux top "$D" --once --interval 8000 > "$OUT/top.txt" & TOP=$!
 xl unpause traced
 check "SeaBIOS comes to its disk" wait_for_guest "$D" 'Booting from Hard Disk' 180
 sleep 2

@@ -26,14 +26,14 @@ adopted() { status_has "$1" "adopted $2 times"; }
 # count NAME MODE: a guest that counts in Scratch.
 count() {
   local name=$1 mode=$2 lines cfg rounds wrong sum wanted
-  printf 'demux: 1\nemulators:\n  - {name: scratch, program: %s, mode: %s, options: {pci: "no"}}\n' $STAGE/bin/demux-scratch "$mode" > "$name.yaml"
+  printf 'demux: 1\nemulators:\n  - {name: scratch, program: %s, mode: %s, ready-within: 60s, options: {pci: "no"}}\n' $STAGE/bin/demux-scratch "$mode" > "$name.yaml"
   mapfile -t lines < <(with_demux "$PWD/$name.yaml")
   cfg=$(guest_cfg "$name" 2 counter "${lines[@]}")
   if create "$cfg"; then ok "$mode: xl create starts the guest"; else not_ok "$mode: xl create starts the guest"; diag_file "$(LOG_OF "$name")" 40; return; fi
   check "$mode: the guest counts" wait_for_guest "$DOMID" 'COUNTER up' 90
   check "$mode: the coordinator is killed $KILLS times, and another one begins each time" kill_coordinator "$DOMID" "$KILLS"
   check "$mode: status says how often" wait_until 30 adopted "$DOMID" "$KILLS"
-  check "$mode: a second device is attached" demux attach "$DOMID" --name end --program demux-scratch --option ports=0x520 --option mmio=0xfeda0000 --option pci=no
+  check "$mode: a second device is attached" demux attach "$DOMID" --ready-within 60s --name end --program demux-scratch --option ports=0x520 --option mmio=0xfeda0000 --option pci=no
   check "$mode: the guest comes to its end" wait_for_guest "$DOMID" 'COUNTER done' 180
   counter_tap "$DOMID" "$KILLS" "$mode: "
   demux status "$DOMID" | sed 's/^/# /'

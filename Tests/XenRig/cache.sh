@@ -1,7 +1,8 @@
 # cache.sh: sourced by run.sh. What is built once and kept in $CACHE.
 CACHE=${DEMUX_RIG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/demux-xenrig}
 
-# product WHAT SCRIPT [FILE…]: prints the directory that SCRIPT OUTDIR has made, which is made once for each content of SCRIPT and FILEs.
+# product WHAT SCRIPT [FILE…]: prints the directory that `SCRIPT DIRECTORY` has made, once for each content of SCRIPT and
+# FILEs.
 product() {
   local what=$1 script=$2 made new; shift
   made=$CACHE/$(cat "$@" | sha256sum | cut -c1-16)

@@ -6,7 +6,7 @@
 STAGE=/extra                            # DEMUX_STAGE: bin/ and, if there is one, lib/
 GUEST=/share/guest                      # agent.img, exerciser.img
 LOGS=/share/logs                        # kept on the machine that runs the rig
-XEN_LOG=/var/log/xen/console/hypervisor.log     # what Xen has said during this scenario: xenconsoled writes it down as it comes
+XEN_LOG=/var/log/xen/console/hypervisor.log     # what Xen has said in this scenario; xenconsoled writes it as it comes
 TAP_COUNT=/run/tap.count                # the number of the last TAP line, over all scenarios
 export PATH=$STAGE/bin:$PATH
 [ ! -d $STAGE/lib ] || export LD_LIBRARY_PATH=$STAGE/lib
@@ -54,8 +54,8 @@ wait_until() {
     nap 0.2
   done
 }
-# reads_until END FILE PREFIX PATTERN: until one of FILE's lines that begin with PREFIX matches PATTERN after it, or SECONDS has come to END. Now and
-# then it begins again at FILE's head, which may be another one by then.
+# reads_until END FILE PREFIX PATTERN: until one of FILE's lines that begin with PREFIX matches PATTERN after it, or
+# SECONDS has come to END. Now and then it begins again at FILE's head, which may be another file by then.
 reads_until() {
   local end=$1 file=$2 prefix=$3 pattern=$4 line rest fd naps
   while :; do
@@ -77,7 +77,8 @@ reads_until() {
 }
 # wait_for_line FILE PATTERN SECONDS
 wait_for_line() {
-  reads_until $(( SECONDS + $3 * PATIENCE )) "$1" "" "$2" || { echo "no line of $1 matched $2 in $3 s; it ends:"; tail -n 15 "$1"; return 1; }
+  reads_until $(( SECONDS + $3 * PATIENCE )) "$1" "" "$2" ||
+    { echo "no line of $1 matched $2 in $3 s; it ends:"; tail -n 15 "$1"; return 1; }
 }
 
 # ---------------------------------------------------------------- Xen's console, which has what guests print on port 0xe9
@@ -154,7 +155,9 @@ no_device_models() { ! pgrep -a 'qemu-system|demux' || return 1; }
 # Nothing of the guest DOMID is left: no domain, no device model, no xenstore entries.
 nothing_left() {
   local d=$1 left=0 name id rest
-  while read -r name id rest; do [ "$id" != "$d" ] || { echo "$name $id $rest"; left=1; }; done < <(xl list)
+  while read -r name id rest; do
+    [ "$id" != "$d" ] || { echo "$name $id $rest"; left=1; }
+  done < <(xl list)
   ! pgrep -af -- "-xen-domid $d( |\$)" || left=1
   ! xenstore-exists "/local/domain/$d" 2>/dev/null || { echo "xenstore has /local/domain/$d"; left=1; }
   ! xenstore-exists "/local/domain/0/device-model/$d" 2>/dev/null || { echo "xenstore has device-model/$d"; left=1; }

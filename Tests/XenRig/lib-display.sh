@@ -28,8 +28,8 @@ take() {
   if [ "$1" = demux ]; then demux screenshot "$2" "$3"; return; fi
   bash $TOOLS/screendump.sh "$(qmp_socket "$2")" "$3"
 }
-# QEMU's half of a comparison, the pictures of a SET, is taken anew only if none are checked in (rig.t leaves out what is not to be compared with) or
-# everything is tested; then they are to be the ones that are checked in.
+# QEMU's half of a comparison, the pictures of a SET, is taken anew only if none are checked in (rig.t leaves out what is
+# not to be compared with) or everything is tested; then they are to be the ones that are checked in.
 CHECKED_IN=/share/pictures
 takes_anew() { [ "$FULL" = 1 ] || [ ! -d "$CHECKED_IN/$1" ]; }
 qemu_pictures() { if takes_anew "$1"; then echo "$LOGS/$1-qemu"; else echo "$CHECKED_IN/$1"; fi; }
@@ -40,7 +40,8 @@ same_as_checked_in() {
   [ -d "$CHECKED_IN/$1" ] || return 0
   for step in $(steps_of "$CHECKED_IN/$1"); do
     case $step in look-*) continue;; esac
-    check "$step: QEMU's picture is the one that is checked in" $TOOLS/picture same "$CHECKED_IN/$1/$step.png" "$LOGS/$1-qemu/$step.png"
+    check "$step: QEMU's picture is the one that is checked in" \
+      $TOOLS/picture same "$CHECKED_IN/$1/$step.png" "$LOGS/$1-qemu/$step.png"
   done
 }
 # guest_checks WHOSE FILE: what the guest has checked itself, as ours; a line of the same name is counted, not repeated.

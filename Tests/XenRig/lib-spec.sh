@@ -2,7 +2,8 @@
 DM=$STAGE/bin/demux-dm
 LOG_OF() { echo "/var/log/xen/qemu-dm-$1.log"; }
 
-# standard_spec FILE: Scratch and Debug direct, the C device isolated. Everything gets the longest time there is to start: the rig may run on a busy machine.
+# standard_spec FILE: Scratch and Debug direct, the C device isolated. Here as in every scenario an emulator gets the
+# longest time there is to start, because the machine under the rig may be busy.
 standard_spec() {
   cat > "$1" <<EOS
 demux: 1

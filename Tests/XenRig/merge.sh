@@ -1,8 +1,9 @@
 #!/bin/bash
-# merge.sh OUTDIR MACHINE…: the TAP of several machines, which comes as lines `MACHINE TEXT` on standard input, as one TAP stream, line by line as it
-# comes. `MACHINE = STATUS` says that the machine has ended, and with what status. A machine that does not come to its plan, bails out, ends with
-# another status than 0 or says nothing of its end is a `not ok`. Before the plan comes a table of scenario, seconds and checks; it is in
-# OUTDIR/seconds.txt too, for renew.sh. OUTDIR/MACHINE/qemu.pid names the process whose processor seconds are counted.
+# merge.sh OUTDIR MACHINE…: one TAP stream of several machines', line by line as it comes. On standard input are lines
+# `MACHINE TEXT`; `MACHINE = STATUS` says that the machine has ended, and with what status. A machine that does not come
+# to its plan, bails out, ends with another status than 0 or says nothing of its end is a `not ok`.
+# Before the plan comes a table of scenario, seconds, seconds of the processor and checks; it is left in
+# OUTDIR/seconds.txt, too. OUTDIR/MACHINE/qemu.pid names the process whose processor seconds are counted.
 OUT=$1; shift
 declare -A CHECKS PLANNED ENDED BEGAN
 COUNT=0 SPENT=()
@@ -16,31 +17,35 @@ processor() {
   echo $(( (${12} + ${13}) / $(getconf CLK_TCK) ))
 }
 ended() {                               # MACHINE STATUS
-  local machine=$1 status=$2
+  local machine=$1 status=$2 log=$OUT/$1/console.log
   ENDED[$machine]=1
   if [ -z "${PLANNED[$machine]}" ]; then not_ok "machine $machine comes to the end of its scenarios"
-  elif [ "${PLANNED[$machine]}" != "${CHECKS[$machine]:-0}" ]; then not_ok "machine $machine has made all its checks"
+  elif [ "${PLANNED[$machine]}" != "${CHECKS[$machine]:-0}" ]; then
+    not_ok "machine $machine has made all its checks"
     put "# [$machine] planned: ${PLANNED[$machine]}, made: ${CHECKS[$machine]:-0}"
   elif [ "$status" != 0 ]; then not_ok "machine $machine ends in order"
   else return; fi
   put "# [$machine] status $status"
-  [ ! -e "$OUT/$machine/console.log" ] || { put "# [$machine] its console ends:"; tail -n 15 "$OUT/$machine/console.log" | tr -d '\r' | sed "s/^/# [$machine] /"; }
+  [ ! -e "$log" ] || { put "# [$machine] its console ends:"; tail -n 15 "$log" | tr -d '\r' | sed "s/^/# [$machine] /"; }
+}
+took() {                                # MACHINE NAME SECONDS CHECKS
+  local now before=${BEGAN[$1]:-0}
+  now=$(processor "$1"); now=${now:-$before} BEGAN[$1]=$now
+  SPENT+=("$(printf '%-20s %7s %9s %7s   %s' "$2" "$3" $((now - before)) "$4" "$1")")
 }
 while read -r machine text; do
   case $text in
     "ok "[0-9]*|"not ok "[0-9]*)
       COUNT=$((COUNT + 1)) CHECKS[$machine]=$((${CHECKS[$machine]} + 1))
-      what=${text%%ok *}ok rest=${text#*ok }; rest=${rest#"${rest%%[!0-9]*}"}
-      put "$what $COUNT$rest";;
+      result=${text%%ok *}ok rest=${text#*ok }
+      put "$result $COUNT${rest#"${rest%%[!0-9]*}"}";;
     1..*) PLANNED[$machine]=${text#1..};;
     "= "*) ended "$machine" "${text#= }";;
-    "Bail out!"*) put "# [$machine] $text";;
-    "# scenario "*" took "*)            # in-dom0.sh: `scenario NAME took S s, N checks`
+    "# scenario "*" took "*)            # in-dom0.sh: `scenario NAME took SECONDS s, COUNT checks`
       read -r _ _ name _ seconds _ checks _ <<< "$text"
-      spent=$(processor "$machine"); spent=$((${spent:-0} - ${BEGAN[$machine]:-0})); BEGAN[$machine]=$((${BEGAN[$machine]:-0} + spent))
-      SPENT+=("$(printf '%-20s %7s %9s %7s   %s' "$name" "$seconds" "$spent" "$checks" "$machine")")
-      put "# [$machine] ${text#\# }";;
-    "# scenario "*) BEGAN[$machine]=$(processor "$machine"); put "# [$machine] ${text#\# }";;
+      took "$machine" "$name" "$seconds" "$checks"
+      put "# [$machine]${text#\#}";;
+    "# scenario "*) BEGAN[$machine]=$(processor "$machine"); put "# [$machine]${text#\#}";;
     "#"*) put "# [$machine]${text#\#}";;
     *) put "# [$machine] $text";;
   esac

@@ -1,6 +1,6 @@
 #!/bin/bash
-# renew.sh pictures       takes QEMU's half of the picture comparisons anew (80-modes, 82-linux, 84-boot-menu) and puts it into pictures/, small
-# renew.sh seconds OUT    makes the table of a whole run, which left OUT (DEMUX_RIG_OUT), the one by which scenarios are shared out
+# renew.sh pictures     takes QEMU's half of the picture comparisons anew and puts it, small, into pictures/
+# renew.sh seconds OUT  from now on scenarios are shared out by the table of the whole run that left OUT (DEMUX_RIG_OUT)
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 . "$HERE/pictures.sh"
@@ -17,7 +17,9 @@ case ${1-} in
       prove --verbose --formatter TAP::Formatter::Console "$HERE/rig.t" :: 80-modes 82-linux 84-boot-menu
     for set in $PICTURE_SETS; do
       rm -rf "$HERE/pictures/$set"; mkdir -p "$HERE/pictures/$set"
-      for picture in "$W"/out/*/share/logs/"$set"-qemu/*.png; do "$W/tools/picture" small "$picture" "$HERE/pictures/$set/$(basename "$picture")"; done
+      for picture in "$W"/out/*/share/logs/"$set"-qemu/*.png; do
+        "$W/tools/picture" small "$picture" "$HERE/pictures/$set/$(basename "$picture")"
+      done
       made_of "$set" "$RIG" > "$HERE/pictures/$set/made-of.txt"
     done
     du -sk "$HERE/pictures";;

@@ -1,5 +1,6 @@
 #!/bin/bash
-# rig.t: the scenarios, on real Xen, in machines side by side, as one TAP stream:  DEMUX_STAGE=DIR prove -v Tests/XenRig/rig.t [:: SCENARIO…]
+# rig.t: the scenarios, on real Xen, in machines side by side, as one TAP stream:
+#   DEMUX_STAGE=DIR prove -v Tests/XenRig/rig.t [:: SCENARIO…]
 #   DEMUX_STAGE       a directory whose bin/ has the programs under test; dom0 sees it at /extra. A lib/ beside it, if
 #                     there is one, is searched for shared libraries
 #   DEMUX_RIG_OUT     where to leave logs (default: a new directory under $TMPDIR or /tmp)
@@ -55,7 +56,7 @@ command -v "$QEMU" > /dev/null || bail "$QEMU is missing: see what Tests/XenRig/
 for set in $PICTURE_SETS; do
   if [ "$DEMUX_RIG_PICTURES" = take ]; then break; fi
   if why=$(stale "$set" "$RIG"); then
-    echo "# $why. So QEMU's half of the comparison is taken anew; 'Tests/XenRig/renew.sh pictures' has them checked in"
+    echo "# $why. So QEMU's half is taken anew; 'Tests/XenRig/renew.sh pictures' makes it what is checked in"
   else mkdir -p "$KIT/pictures"; cp -r "$HERE/pictures/$set" "$KIT/pictures/"; fi
 done
 
@@ -67,18 +68,20 @@ MACHINES=${DEMUX_RIG_MACHINES:-2}
 shares() {
   for s in "${SCENARIOS[@]}"; do echo "$s $(awk -v s="$s" '$1 == s { print $2 }' "$HERE/seconds.txt")"; done |
     awk '{ print (NF > 1 ? $2 : 90), $1 }' | sort -k 1,1nr -k 2 |
-    awk -v n="$MACHINES" '{ least = 1; for (i = 2; i <= n; i++) if (sum[i] < sum[least]) least = i; sum[least] += $1; print least, $2 }' | sort
+    awk -v n="$MACHINES" '{
+      least = 1; for (i = 2; i <= n; i++) if (sum[i] < sum[least]) least = i
+      sum[least] += $1; print least, $2 }' | sort
 }
 SHARES=$(shares)
 FORWARDS=(); for f in $DEMUX_RIG_FORWARD; do FORWARDS+=(-f "$f"); done
-echo "# $("$QEMU" --version | head -n 1); output in $OUT/1/share$([ "$MACHINES" = 1 ] || echo " to $OUT/$MACHINES/share")"
+echo "# $("$QEMU" --version | head -n 1); output in $OUT, a directory for each machine"
 machine() {                             # N: lines for merge.sh
   local n=$1 line names
   mkdir -p "$OUT/$n"
   names=$(awk -v n="$n" '$1 == n { print $2 }' <<< "$SHARES" | tr '\n' ' ')
   echo "$n # gets $names"
-  "$HERE/run.sh" "${FORWARDS[@]}" -t "${DEMUX_RIG_LIMIT:-7200}" -o "$OUT/$n" -s "$KIT" -S "$STAGE" "bash /share/in-dom0.sh $names" \
-    2> "$OUT/$n/run.log" | while IFS= read -r line; do printf '%s %s\n' "$n" "$line"; done
+  "$HERE/run.sh" "${FORWARDS[@]}" -t "${DEMUX_RIG_LIMIT:-7200}" -o "$OUT/$n" -s "$KIT" -S "$STAGE" \
+    "bash /share/in-dom0.sh $names" 2> "$OUT/$n/run.log" | while IFS= read -r line; do printf '%s %s\n' "$n" "$line"; done
   local status=${PIPESTATUS[0]}
   sed "s/^/$n # /" "$OUT/$n/run.log"
   echo "$n = $status"

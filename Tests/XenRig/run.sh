@@ -11,8 +11,9 @@
 #   -q            do not show the output
 #   -b, -Q        only make sure that the rig is built, and print where its products are; which QEMU runs it
 # Exit status: the command's; 125: dom0 gave none (see console.log; the time limit is the usual reason); 126: usage.
-# Environment: DOM0_VCPUS (1), DOM0_MEM (1024M), XENARGS and DOM0ARGS (more command-line words), ACCEL, QEMU (a program; that
-# of Debian's backports), DEMUX_RIG_CACHE, DEMUX_RIG_FROZEN (300: seconds without a sign of life from dom0 after which it counts as frozen).
+# Environment: DOM0_VCPUS (1), DOM0_MEM (1024M), XENARGS and DOM0ARGS (more command-line words), ACCEL, QEMU (a program;
+# that of Debian's backports), DEMUX_RIG_CACHE, DEMUX_RIG_FROZEN (300: seconds without a sign of life from dom0 after
+# which it counts as frozen).
 HERE=$(cd "$(dirname "$0")" && pwd)
 LIMIT=600 OUT="" MEM=3072 SMP=1 QUIET="" ONLYBUILD="" SHARES=() EXTRA="" FORWARDS=()
 # The features taken away each break something under the software CPU: see README.md.
@@ -30,7 +31,8 @@ shift $((OPTIND-1))
 RIG=$(product "the rig" "$HERE/build.sh" "$HERE/dom0-init") || exit 125
 if [ -z "$QEMU" ]; then
   if QEMU=$(product "QEMU" "$HERE/qemu.sh"); then QEMU+=/qemu; else
-    echo "run.sh: without QEMU of bookworm-backports this machine's own runs the rig, which is slower (README.md)" >&2; QEMU=qemu-system-x86_64
+    echo "run.sh: without QEMU of bookworm-backports this machine's own runs the rig (README.md)" >&2
+    QEMU=qemu-system-x86_64
   fi
 fi
 case $ONLYBUILD in rig) echo "$RIG"; exit 0;; qemu) echo "$QEMU"; exit 0;; esac

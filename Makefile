@@ -56,7 +56,7 @@ unit-test-beside-release: test-packages
 
 # The console's formatter shows each line as it comes, wherever it goes; prove's own choice for files and pipes shows all at the end.
 rig-test: test-packages stage
-	DEMUX_STAGE=$(CURDIR)/$(STAGE) prove --verbose --formatter TAP::Formatter::Console Tests/XenRig/merge.t Tests/XenRig/rig.t
+	DEMUX_STAGE=$(CURDIR)/$(STAGE) prove --verbose --formatter TAP::Formatter::Console $(addprefix Tests/XenRig/,merge.t pictures.t rig.t)
 
 # On LocalHost, then in the rig; BENCH_RIG=no leaves the rig out.
 bench: test-packages stage

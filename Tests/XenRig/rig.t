@@ -4,8 +4,8 @@
 #   DEMUX_STAGE       a directory whose bin/ has the programs under test; dom0 sees it at /extra. A lib/ beside it, if
 #                     there is one, is searched for shared libraries
 #   DEMUX_RIG_OUT     where to leave logs (default: a new directory under $TMPDIR or /tmp)
-#   DEMUX_RIG_PATIENCE  what every time limit in the scenarios is multiplied by (3): they guard against hanging only, and
-#                     a machine that does other things as well is slow
+#   DEMUX_RIG_PATIENCE  what every time limit in the scenarios is multiplied by (6): they guard against hanging only,
+#                     and a machine that does other things as well is slow
 #   DEMUX_TEST_FULL   1: the counts that are too large for every day
 #   DEMUX_RIG_FORWARD HOST:DOM0…, loopback ports here that reach ports of dom0 (run.sh -f), for viewers on this side
 #   DEMUX_RIG_LIMIT   seconds for the whole boot (7200)
@@ -45,7 +45,7 @@ KIT=$(mktemp -d); trap 'rm -rf "$KIT"; [ -n "$DEMUX_STAGE" ] || rmdir "$STAGE"' 
   { sed 's/^/# /' "$OUT/tools-build.log"; bail "the tools did not build (libpng-dev is needed)"; }
 cp -r "$HERE/scenarios" "$HERE/lib-demux.sh" "$HERE/lib-spec.sh" "$HERE/lib-display.sh" "$HERE/in-dom0.sh" "$KIT/"
 cp "$HERE"/bench/*.sh "$KIT/scenarios/"
-echo "${DEMUX_RIG_PATIENCE:-3}" > "$KIT/patience"
+echo "${DEMUX_RIG_PATIENCE:-6}" > "$KIT/patience"
 echo "${DEMUX_TEST_FULL:-0}" > "$KIT/full"
 RIG=$("$HERE/run.sh" -b) || bail "the rig could not be built"
 QEMU=$("$HERE/run.sh" -Q) || bail "there is no QEMU"; export QEMU
@@ -81,7 +81,8 @@ machine() {                             # N: lines for merge.sh
   names=$(awk -v n="$n" '$1 == n { print $2 }' <<< "$SHARES" | tr '\n' ' ')
   echo "$n # gets $names"
   "$HERE/run.sh" "${FORWARDS[@]}" -t "${DEMUX_RIG_LIMIT:-7200}" -o "$OUT/$n" -s "$KIT" -S "$STAGE" \
-    "bash /share/in-dom0.sh $names" 2> "$OUT/$n/run.log" | while IFS= read -r line; do printf '%s %s\n' "$n" "$line"; done
+    "bash /share/in-dom0.sh $names" 2> "$OUT/$n/run.log" |
+    while IFS= read -r line; do printf '%s %s\n' "$n" "${line:0:1000}"; done      # what a pipe takes in one piece
   local status=${PIPESTATUS[0]}
   sed "s/^/$n # /" "$OUT/$n/run.log"
   echo "$n = $status"

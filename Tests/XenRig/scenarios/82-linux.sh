@@ -1,5 +1,6 @@
-# 82-linux: a Linux guest (guest/linux) with vgacon, then bochs-drm and its console on the display; keys and the pointer of the USB
-# tablet reach it. With QEMU's VGA and monitor (only if its pictures are taken anew), then with ours and a VNC viewer; the pictures are to be the same.
+# 82-linux: a Linux guest (guest/linux) with vgacon, then bochs-drm and its console on the display; keys and the pointer
+# of the USB tablet reach it. With QEMU's VGA and monitor (only if its pictures are taken anew), then with ours and a VNC
+# viewer; the pictures are to be the same.
 # needs: nothing
 # limit: 1200
 . /share/lib-spec.sh
@@ -46,6 +47,7 @@ QEMUS=$(qemu_pictures linux); steps=$(steps_of "$QEMUS")
 if ! has_our_display; then for step in $steps; do skip "$step: there is no demux-display"; done; return; fi
 display_spec spec.yaml
 linux linux-demux $LOGS/linux-demux "${OUR_DISPLAY[@]}" || return
+check "Linux went through the same steps" equal "$(sort $LOGS/linux-demux/steps.txt)" "$(sort <<< "$steps")"
 for step in $steps; do
   check "$step: the same picture" $TOOLS/picture same $QEMUS/$step.png $LOGS/linux-demux/$step.png
 done

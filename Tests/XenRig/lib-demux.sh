@@ -45,7 +45,7 @@ PATIENCE=$(cat /share/patience 2>/dev/null || echo 1)
 FULL=$(cat /share/full 2>/dev/null || echo 0)          # 1: the counts that are too large for every day
 # No process is started in order to wait: each costs as much of the rig's one processor as the guest then lacks.
 [ -p /run/nap ] || mkfifo /run/nap
-nap() { read -rt "$1" <> /run/nap; }    # SECONDS; nobody ever writes there
+nap() { read -rt "$1" <> /run/nap || :; }       # SECONDS; nobody ever writes there
 # wait_until SECONDS command…: repeats the command until it succeeds.
 wait_until() {
   local end=$(( SECONDS + $1 * PATIENCE )); shift

@@ -3,9 +3,10 @@
 # `MACHINE TEXT`; `MACHINE = STATUS` says that the machine has ended, and with what status. A machine that does not come
 # to its plan, bails out, ends with another status than 0 or says nothing of its end is a `not ok`.
 # Before the plan comes a table of scenario, seconds, seconds of the processor and checks; it is left in
-# OUTDIR/seconds.txt, too. OUTDIR/MACHINE/qemu.pid names the process whose processor seconds are counted.
+# OUTDIR/seconds.txt, too. The seconds are this machine's: dom0's clock is late when dom0 has had to wait for a processor.
+# OUTDIR/MACHINE/qemu.pid names the process whose processor seconds are counted.
 OUT=$1; shift
-declare -A CHECKS PLANNED ENDED BEGAN
+declare -A CHECKS PLANNED ENDED BEGAN USED
 COUNT=0 SPENT=()
 put() { echo "$*"; }
 not_ok() { COUNT=$((COUNT + 1)); put "not ok $COUNT - $*"; }
@@ -28,10 +29,10 @@ ended() {                               # MACHINE STATUS
   put "# [$machine] status $status"
   [ ! -e "$log" ] || { put "# [$machine] its console ends:"; tail -n 15 "$log" | tr -d '\r' | sed "s/^/# [$machine] /"; }
 }
-took() {                                # MACHINE NAME SECONDS CHECKS
-  local now before=${BEGAN[$1]:-0}
-  now=$(processor "$1"); now=${now:-$before} BEGAN[$1]=$now
-  SPENT+=("$(printf '%-20s %7s %9s %7s   %s' "$2" "$3" $((now - before)) "$4" "$1")")
+begins() { BEGAN[$1]=$SECONDS USED[$1]=$(processor "$1"); }    # MACHINE
+ends() {                                # MACHINE NAME CHECKS
+  local used; used=$(processor "$1")
+  SPENT+=("$(printf '%-20s %7s %9s %7s   %s' "$2" $((SECONDS - BEGAN[$1])) $((used - USED[$1])) "$3" "$1")")
 }
 while read -r machine text; do
   case $text in
@@ -41,11 +42,11 @@ while read -r machine text; do
       put "$result $COUNT${rest#"${rest%%[!0-9]*}"}";;
     1..*) PLANNED[$machine]=${text#1..};;
     "= "*) ended "$machine" "${text#= }";;
-    "# scenario "*" took "*)            # in-dom0.sh: `scenario NAME took SECONDS s, COUNT checks`
-      read -r _ _ name _ seconds _ checks _ <<< "$text"
-      took "$machine" "$name" "$seconds" "$checks"
+    "# scenario "*" ends with "*)       # in-dom0.sh: `scenario NAME ends with COUNT checks`
+      read -r _ _ name _ _ checks _ <<< "$text"
+      ends "$machine" "$name" "$checks"
       put "# [$machine]${text#\#}";;
-    "# scenario "*) BEGAN[$machine]=$(processor "$machine"); put "# [$machine]${text#\#}";;
+    "# scenario "*) begins "$machine"; put "# [$machine]${text#\#}";;
     "#"*) put "# [$machine]${text#\#}";;
     *) put "# [$machine] $text";;
   esac

@@ -66,7 +66,7 @@ MACHINES=${DEMUX_RIG_MACHINES:-2}
 [ -z "$ALONE$DEMUX_RIG_FORWARD" ] || MACHINES=1
 [ "$MACHINES" -le ${#SCENARIOS[@]} ] || MACHINES=${#SCENARIOS[@]}
 shares() {
-  for s in "${SCENARIOS[@]}"; do echo "$s $(awk -v s="$s" '$1 == s { print $2 }' "$HERE/seconds.txt")"; done |
+  for s in "${SCENARIOS[@]}"; do echo "$s $(awk -v s="$s" '$1 == s { print $3 }' "$HERE/seconds.txt")"; done |
     awk '{ print (NF > 1 ? $2 : 90), $1 }' | sort -k 1,1nr -k 2 |
     awk -v n="$MACHINES" '{
       least = 1; for (i = 2; i <= n; i++) if (sum[i] < sum[least]) least = i

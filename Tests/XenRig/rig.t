@@ -87,4 +87,7 @@ machine() {                             # N: lines for merge.sh
   sed "s/^/$n # /" "$OUT/$n/run.log"
   echo "$n = $status"
 }
-{ for n in $(seq "$MACHINES"); do machine "$n" & done; wait; } | "$HERE/merge.sh" "$OUT" $(seq "$MACHINES")
+# What runs in the background is deaf to the keyboard's interrupt, so the machines are ended here; the rest ends with them.
+trap 'for n in $(seq "$MACHINES"); do kill "$(cat "$OUT/$n/qemu.pid")" 2> /dev/null; done' INT TERM
+{ for n in $(seq "$MACHINES"); do machine "$n" & done; wait; } | "$HERE/merge.sh" "$OUT" $(seq "$MACHINES") &
+wait $!; wait

@@ -176,3 +176,9 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// LLD links in a fraction of the time that the system's linker takes, and does not print the warnings that glibc has for mktemp and its like, which
+// nothing here calls: Foundation's static library does.
+for target in package.targets where target.type == .executable || target.type == .test {
+    target.linkerSettings = (target.linkerSettings ?? []) + [.unsafeFlags(["-use-ld=lld"])]
+}

@@ -145,9 +145,9 @@ let package = Package(
         .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host"]),
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance", "SeededNumbers", "TestTools"]),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
-        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "CCommit", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example", "SeededNumbers", "TestTools"]),
+        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "CCommit", "CLinux", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example", "SeededNumbers", "TestTools"]),
         .testTarget(name: "SurfaceTests", dependencies: ["CLinux", "CSurface", "Surface", "Platform", "SeededNumbers", "TestTools"]),
-        .testTarget(name: "VGATests", dependencies: ["VGA", "SeededNumbers"]),
+        .testTarget(name: "VGATests", dependencies: ["VGA", "Platform", "SeededNumbers", "TestTools"]),
         .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform", "SeededNumbers"]),
         .testTarget(name: "PictureTests", dependencies: ["Picture", "Surface", "Platform"]),
         .testTarget(name: "LocalCPUTests", dependencies: ["LocalCPU", "LocalHost", "Host", "Platform", "TestTools"]),
@@ -156,7 +156,7 @@ let package = Package(
         .testTarget(name: "NVMeTests", dependencies: ["demux-nvme", "NVMe", "CLinux", "EmulatorKit", "EmulatorProtocol", "Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform", "TestTools"]),
         // The exporter as a real process, real viewers and hostile ones.
-        .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux", "SeededNumbers"]),
+        .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux", "SeededNumbers", "TestTools"]),
         .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Host", "Toolstack", "Unplug", "SeededNumbers", "TestTools"]),
         .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux", "SeededNumbers", "TestTools"]),
         .testTarget(name: "WatchTests", dependencies: ["Watch", "Host", "Platform", "SeededNumbers"]),
@@ -164,7 +164,7 @@ let package = Package(
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "LocalHost", "Platform", "SeededNumbers", "Specification", "Unplug", .product(name: "Logging", package: "swift-log")]),
         // The keeper as a real process, with a child that says what it finds.
         .executableTarget(name: "demux-test-kept", dependencies: ["Keeping", "Platform"], path: "Tests/TestKept"),
-        .testTarget(name: "KeeperTests", dependencies: ["demux-keeper", "demux-test-kept", "Keeping", "Platform", "SeededNumbers"]),
+        .testTarget(name: "KeeperTests", dependencies: ["demux-keeper", "demux-test-kept", "Keeping", "Platform", "SeededNumbers", "TestTools"]),
         // Real child processes on LocalHost.
         .testTarget(
             name: "ProcessTests",
@@ -176,3 +176,9 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// LLD links in a fraction of the time that the system's linker takes, and does not print the warnings that glibc has for mktemp and its like, which
+// nothing here calls: Foundation's static library does.
+for target in package.targets where target.type == .executable || target.type == .test {
+    target.linkerSettings = (target.linkerSettings ?? []) + [.unsafeFlags(["-use-ld=lld"])]
+}

@@ -24,7 +24,10 @@ extension Coordinator {
     public func preset(_ saved: SavedUnplug) { context.unplug.restore(saved) }
 
     /// Has a restored guest's QEMU remove what the guest had unplugged; `done` is called once, never from inside when there is something.
-    public func unplugQEMUAgain(_ done: @escaping () -> Void) { context.unplug.repeatForQEMU(done) }
+    /// - Parameter limit: how long QEMU has for each of its answers.
+    public func unplugQEMUAgain(within limit: Duration, _ done: @escaping () -> Void) {
+        context.unplug.repeatForQEMU(within: limit, done)
+    }
 
     /// `demux unplug`.
     func unplug(_ words: [String], dryRun: Bool, _ reply: @escaping (ControlReply) -> Void) {

@@ -133,10 +133,10 @@ final class UnplugDesk {
 
     /// QEMU began anew with all of its devices: it removes what is unplugged, but for its NICs, which the toolstack has yet to connect. They are
     /// there until the guest says so again, as drivers do when they resume.
-    func repeatForQEMU(_ done: @escaping () -> Void) {
+    func repeatForQEMU(within limit: Duration, _ done: @escaping () -> Void) {
         let missing = classes.subtracting([.nic])
         guard !missing.isEmpty, let qemu else { return done() }
-        qemu.unplug(missing, deadline: .milliseconds(min(specification.deadlineMilliseconds, 5000))) { [weak self] answer in
+        qemu.unplug(missing, deadline: limit) { [weak self] answer in
             self?.note("QEMU", answer)
             done()
         }

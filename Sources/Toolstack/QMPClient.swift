@@ -20,7 +20,7 @@ public final class QMPClient {
     private static let messageLimit = 4 << 20
     private static let outputLimit = 1 << 20
 
-    private let loop: EventLoop
+    let loop: EventLoop
     private let path: String
     private var state = State.connecting
     private var socket: OwnedDescriptor?
@@ -179,7 +179,7 @@ public final class QMPClient {
     }
 
     /// How far the connection has come, for errors.
-    private var progress: String {
+    var progress: String {
         switch state {
         case .connecting: "QEMU does not listen at \(path) yet"
         case .greeting: "QEMU has taken the connection or will, and has said nothing"

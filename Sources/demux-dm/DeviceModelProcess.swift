@@ -18,6 +18,7 @@ import XenHost
 final class DeviceModelProcess {
     /// - Returns: the exit status.
     static func run(arguments: [String], inherited: [CInt], keeper: KeeperLink?, logger: Logger) throws -> CInt {
+        let limit = StartLimit()
         let parsed = try DeviceModelArguments(arguments)
         guard !parsed.isProbe, let domain = parsed.domain else { throw passThrough(parsed) }
         let limits = InheritedLimits()
@@ -27,7 +28,8 @@ final class DeviceModelProcess {
         if let keeper, keeper.predecessors > 0 {
             return try adopt(keeper, arguments: parsed, domain: domain, limits: limits, logger: logger)
         }
-        var specification = try SpecificationSource.command(file: parsed.settings.specification, guestName: parsed.guestName)
+        var specification = try SpecificationSource.command(
+            file: parsed.settings.specification, guestName: parsed.guestName, within: limit)
         if let chosen = parsed.settings.emulators {
             let known = Set(specification.emulators.map(\.name))
             for name in chosen where !known.contains(name) {
@@ -51,7 +53,7 @@ final class DeviceModelProcess {
             keeper: keeper, logger: logger)
         if let keeper { try process.coordinator.recordFor(keeper) }
         if let note { process.note(.info, note) }
-        try process.start()
+        try process.start(within: limit)
         try process.loop.run()
         return process.status
     }
@@ -104,9 +106,6 @@ final class DeviceModelProcess {
     private var status: CInt = 0
     private var stopping = false
     var confirmed = false
-    private static let monitorLimit = Duration.seconds(8)
-    /// On the loop's clock.
-    private var qemuStartedAt: UInt64 = 0
 
     private init(
         arguments: DeviceModelArguments, domain: DomainID, specification: GuestSpecification, inherited: [CInt], limits: InheritedLimits,
@@ -156,7 +155,7 @@ final class DeviceModelProcess {
         try loop.watch(keeper.descriptor, for: .readable) { _ in _ = keeper.look() }
     }
 
-    private func start() throws {
+    private func start(within limit: StartLimit) throws {
         try watchEverything()
         for (range, label) in QEMULegacy.ranges(vga: !arguments.graphics.isEmpty, directKernel: arguments.unchanged.contains("-kernel")) {
             coordinator.noteQEMU(range, label: label)
@@ -172,7 +171,7 @@ final class DeviceModelProcess {
         if let incoming = arguments.incoming { try MonitorDesk.restore(from: incoming, into: coordinator) }
         coordinator.startEmulators { [unowned self] reasons in
             if let reasons { return self.fail(reasons) }
-            do { try self.startQEMU() } catch { self.fail(["\(error)"]) }
+            do { try self.startQEMU(within: limit) } catch { self.fail(["\(error)"]) }
         }
     }
 
@@ -190,7 +189,7 @@ final class DeviceModelProcess {
         stop(1)
     }
 
-    private func startQEMU() throws {
+    private func startQEMU(within limit: StartLimit) throws {
         let monitors = try PrivateMonitors(folder: folder)
         let list = try arguments.rewritten(libxl: monitors.libxl, demux: monitors.demux)
         var descriptors = monitors.inherited
@@ -207,9 +206,9 @@ final class DeviceModelProcess {
         note(.info, "QEMU runs (pid \(child.pid))")
         updateStatus("starting")
         let client = talk(to: monitors.demuxPath)
-        // Once QEMU says that it runs, libxl waits ten seconds for the monitor that is held until this is answered.
-        qemuStartedAt = EventLoop.now()
-        client.queryPCI(deadline: Self.monitorLimit) { [unowned self] in self.confirmSlots($0) }
+        // libxl's monitor is held until this is answered: once QEMU says in xenstore that it runs, libxl grants ten seconds for that. QEMU says so
+        // when it is ready to answer, so that what takes long on a busy host is within the time that a start has.
+        client.queryPCI(within: limit, slow: { [unowned self] in self.note(.warning, $0) }) { [unowned self] in self.confirmSlots($0, within: limit) }
     }
 
     /// Demux's own connection to QEMU, made anew by each coordinator.
@@ -234,7 +233,7 @@ final class DeviceModelProcess {
     }
 
     /// A slot that QEMU has and one of ours as well would be silent in Xen: QEMU's own word settles it, before libxl gets through.
-    private func confirmSlots(_ reply: Result<[PCIFunctionReport], QMPError>) {
+    private func confirmSlots(_ reply: Result<[PCIFunctionReport], QMPError>, within limit: StartLimit) {
         guard !stopping else { return }
         let found: [PCIFunctionReport]
         switch reply {
@@ -254,14 +253,14 @@ final class DeviceModelProcess {
         if !differences.missing.isEmpty || !differences.unexpected.isEmpty {
             note(.debug, "QEMU's slots differ from the plan: \(differences)")
         }
-        presentPlatform(found) { [unowned self] in
+        presentPlatform(found, within: limit) { [unowned self] in
             guard !stopping else { return }
             confirmed = true
             desk.note(found)
             runs()
             updateStatus("running", slots: Self.slots(found))
             // A restored guest's QEMU was made with all of its devices: disks that were unplugged go before the guest runs.
-            coordinator.unplugQEMUAgain { [unowned self] in
+            coordinator.unplugQEMUAgain(within: limit.left()) { [unowned self] in
                 guard !stopping else { return }
                 self.facade?.open()
                 // Before this there is no guest to take over.
@@ -272,12 +271,10 @@ final class DeviceModelProcess {
     }
 
     /// Has the coordinator stand in the place of QEMU's platform device: a restored guest's does so already.
-    private func presentPlatform(_ functions: [PCIFunctionReport], _ done: @escaping () -> Void) {
+    private func presentPlatform(_ functions: [PCIFunctionReport], within limit: StartLimit, _ done: @escaping () -> Void) {
         // One that was saved without Demux has its BARs where only its QEMU knows, once it has read its own state.
         guard coordinator.platform == nil, arguments.incoming == nil, let monitor, let function = QEMUPlatform.find(in: functions) else { return done() }
-        // Of the time that libxl grants QEMU's monitor, what asking for the slots has left.
-        let spent = Duration.nanoseconds(Int64(clamping: EventLoop.now() &- qemuStartedAt))
-        QEMUPlatform.read(function.address, from: monitor, deadline: max(.seconds(2), Self.monitorLimit - spent)) { [unowned self] answer in
+        QEMUPlatform.read(function.address, from: monitor, deadline: limit.left()) { [unowned self] answer in
             guard !self.stopping else { return }
             defer { done() }
             do {

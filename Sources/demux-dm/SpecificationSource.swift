@@ -2,6 +2,7 @@ import ControlProtocol
 import Glibc
 import Platform
 import Specification
+import Toolstack
 
 /// Where the coordinator's specification comes from: JSON that the `demux` command made of the YAML.
 enum SpecificationSource {
@@ -18,7 +19,8 @@ enum SpecificationSource {
     /// that libxl keeps.
     /// - Parameters:
     ///   - file: the file that was named, or nil to look it up by the guest's name.
-    static func command(file: String?, guestName: String) throws(SystemError) -> GuestSpecification {
+    ///   - limit: what libxl grants the whole start.
+    static func command(file: String?, guestName: String, within limit: StartLimit) throws(SystemError) -> GuestSpecification {
         let program = try locateCommand()
         let (readEnd, writeEnd) = try Files.pipe()
         let output = OwnedDescriptor(adopting: readEnd)
@@ -28,11 +30,13 @@ enum SpecificationSource {
             inherited: [ChildProcess.Inherited(ours: writeEnd, theirs: STDOUT_FILENO)])
         input = nil
         _ = consume input
-        let bytes = try Files.readAll(output.raw, limit: limit, what: "the specification from \(program)")
-        guard child.wait(limit: .seconds(10)) == .status(0) else {
+        let bytes = try Files.readAll(output.raw, limit: Self.limit, what: "the specification from \(program)")
+        let exit = child.wait(limit: limit.left())
+        guard exit == .status(0) else {
             child.signal(SIGKILL)
             throw SystemError(
-                "read the specification of", "guest '\(guestName)'", reason: "see the lines above",
+                "read the specification of", "guest '\(guestName)'",
+                reason: exit == nil ? "'\(program) spec' has not ended in the time that libxl grants a start" : "see the lines above",
                 remedy: "try it without a guest: demux check \(file ?? "FILE")")
         }
         return try ControlCodec.decode(GuestSpecification.self, from: bytes)

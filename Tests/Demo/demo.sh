@@ -10,7 +10,7 @@ BIN=$(cd "$1" && pwd)
 SECONDS_TO_RUN=${DEMO_SECONDS:-20}
 [[ $SECONDS_TO_RUN =~ ^[1-9][0-9]{0,4}$ ]] || { echo "demo: DEMO_SECONDS is '$SECONDS_TO_RUN', not a number of seconds from 1 to 99999" >&2; exit 2; }
 for program in demux demux-dm demux-display demux-vnc demux-web demux-keyboard demux-scratch demux-debug demux-c-scratch; do
-  [ -x "$BIN/$program" ] || { echo "demo: $BIN has no $program: build it with 'make release'" >&2; exit 2; }
+  [ -x "$BIN/$program" ] || { echo "demo: $BIN has no $program: build it with 'make demo'" >&2; exit 2; }
 done
 
 WORK=$(mktemp -d -t demux-demo.XXXXXX)

@@ -3,6 +3,7 @@ import Glibc
 import Host
 import Platform
 import Surface
+import TestTools
 import Testing
 import VGA
 
@@ -233,12 +234,12 @@ final class Machine {
 
     /// Turns the display's loop until something is true; the limit only keeps a test that hangs from hanging for ever.
     func eventually(_ what: String, sourceLocation: SourceLocation = #_sourceLocation, _ condition: () throws -> Bool) throws {
-        let end = EventLoop.now() &+ guardTime
-        while try !condition() {
-            try #require(EventLoop.now() < end, "never: \(what)", sourceLocation: sourceLocation)
+        let became = try Waiting.until(within: .nanoseconds(Int64(guardTime))) {
+            if try condition() { return true }
             guest.turn()
-            usleep(200)
+            return false
         }
+        try #require(became, "never: \(what)", sourceLocation: sourceLocation)
     }
 
     /// What the surface has to show.

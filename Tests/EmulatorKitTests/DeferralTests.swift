@@ -2,6 +2,7 @@ import EmulatorProtocol
 import Glibc
 import Host
 import Platform
+import TestTools
 import Testing
 
 @testable import EmulatorKit
@@ -147,12 +148,5 @@ struct DeferralTests {
     }
 }
 
-/// Turns until something is so; the limit only keeps a broken test from hanging.
-func waitUntil(_ condition: () -> Bool) -> Bool {
-    let end = EventLoop.now() + 30_000_000_000
-    while EventLoop.now() < end {
-        if condition() { return true }
-        usleep(500)
-    }
-    return false
-}
+/// Turns until something is so; see `Waiting`.
+func waitUntil(_ condition: () -> Bool) -> Bool { Waiting.until(condition) }

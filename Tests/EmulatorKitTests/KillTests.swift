@@ -3,7 +3,6 @@ import Glibc
 import Host
 import Platform
 import SeededNumbers
-import TestTools
 import Testing
 
 @testable import EmulatorKit
@@ -18,6 +17,8 @@ struct KillTests {
         private var coordinator: FakeCoordinator?
         private(set) var child: ChildProcess?
         private var isFresh = true
+        /// Requests from now until it is killed, and looks at the clock between the last of them and its end.
+        var fuse: (requests: Int, looks: Int)?
 
         init() throws {
             pages = try FakeCoordinator.Pages(ring: true, memory: true)
@@ -36,6 +37,7 @@ struct KillTests {
         func ask(_ vcpu: Int, _ request: IORequest, whenDead: () throws -> Void) throws -> UInt64? {
             guard let coordinator, coordinator.slots.submit(vcpu, request) else { return nil }
             coordinator.ringKick()
+            burn()
             let end = EventLoop.now() + 30_000_000_000
             var looks = 0
             while EventLoop.now() < end {
@@ -45,6 +47,15 @@ struct KillTests {
             }
             return nil
         }
+
+        private func burn() {
+            guard let left = fuse else { return }
+            guard left.requests == 0 else { return fuse = (left.requests - 1, left.looks) }
+            fuse = nil
+            // A part of a microsecond each: it has the request, has not got to it, or has answered.
+            for _ in 0..<left.looks { _ = EventLoop.now() }
+            child?.signal(SIGKILL)
+        }
     }
 
     @Test("nothing that the guest wrote is lost or done twice")
@@ -53,18 +64,11 @@ struct KillTests {
         var random = SplitMix(state: 0x5eed_0061)
         let guest = try Guest()
         var (done, reads, sum): (Int, UInt64, UInt64) = (0, 0, 0)
-        var killer: TestThread?
         func begin() throws {
             try guest.start()
-            guard done < kills, let pid = guest.child?.pid else { return killer = nil }
-            let delay = UInt32(random.next() % 3000)
-            killer = try TestThread {
-                usleep(delay)
-                kill(pid, SIGKILL)
-            }
+            if done < kills { guest.fuse = (Int(random.next() % 32), Int(random.next() % 1000)) }
         }
         func again() throws {
-            killer?.join()
             done += 1
             try begin()
         }
@@ -80,7 +84,6 @@ struct KillTests {
                 #expect(read == sum & 0xffff_ffff)
             }
         }
-        killer?.join()
         guest.child?.signal(SIGKILL)
         _ = guest.child?.wait(limit: .seconds(30))
         #expect(done >= kills)

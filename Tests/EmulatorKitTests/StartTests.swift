@@ -1,7 +1,9 @@
+import CLinux
 import EmulatorProtocol
 import Glibc
 import Host
 import Platform
+import TestTools
 import Testing
 
 /// The built programs themselves, as a coordinator starts them.
@@ -21,12 +23,18 @@ struct StartTests {
     private func ask(_ coordinator: FakeCoordinator, _ request: IORequest, vcpu: Int = 0) -> UInt64? {
         guard coordinator.slots.submit(vcpu, request) else { return nil }
         coordinator.ringKick()
-        var data: UInt64?
-        _ = waitUntil {
-            data = coordinator.slots.collect(vcpu)
-            return data != nil
+        while true {
+            if let data = coordinator.slots.collect(vcpu) { return data }
+            guard Waiting.forEvent(on: coordinator.pages.done.descriptor.raw) else { return nil }
+            coordinator.pages.done.clear()
         }
-        return data
+    }
+
+    /// Whether a process waits for something, as its state in /proc says.
+    private static func isAsleep(_ pid: pid_t) -> Bool {
+        guard let file = try? Files.open("/proc/\(pid)/stat"), let bytes = try? Files.readAll(file.raw, limit: 4096, what: "a process's state") else { return false }
+        // Behind the name, which may hold anything.
+        return String(decoding: bytes, as: UTF8.self).split(separator: ")").last?.hasPrefix(" S") == true
     }
 
     static func start(_ name: String, _ coordinator: FakeCoordinator) throws -> ChildProcess {
@@ -45,7 +53,7 @@ struct StartTests {
         #expect(ask(coordinator, IORequest(kind: .portIO, direction: .read, address: 0x510, size: 4)) == 0x5452_4353)
         for round in 0..<1000 {
             _ = ask(coordinator, IORequest(kind: .portIO, direction: .write, address: 0x514, data: UInt64(round), size: 4), vcpu: round & 3)
-            if round % 300 == 0 { usleep(2000) }
+            if round % 300 == 0 { #expect(Waiting.until { Self.isAsleep(child.pid) }) }
         }
         #expect(ask(coordinator, IORequest(kind: .portIO, direction: .read, address: 0x514, size: 4)) == 499_500)
         #expect(coordinator.counters.read(.requests) == 1002)
@@ -60,22 +68,14 @@ struct StartTests {
         let coordinator = try FakeCoordinator()
         let child = try Self.start("demux-example", coordinator)
         _ = ask(coordinator, IORequest(kind: .portIO, direction: .read, address: 0x603, size: 1))
-        func switches() -> String? {
-            let path = "/proc/\(child.pid)/status"
-            guard let file = fopen(path, "r") else { return nil }
-            defer { fclose(file) }
-            var line = [CChar](repeating: 0, count: 256)
-            while fgets(&line, 256, file) != nil {
-                let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-                if text.hasPrefix("voluntary_ctxt_switches") { return text }
+        // Whatever the last request stirred up settles first; then it is in a ppoll without a limit, from which only a descriptor wakes it. (The file
+        // has the call's number and its arguments.)
+        #expect(Waiting.until {
+            guard let file = try? Files.open("/proc/\(child.pid)/syscall"), let bytes = try? Files.readAll(file.raw, limit: 4096, what: "a process's call") else {
+                return false
             }
-            return nil
-        }
-        // Whatever the last request stirred up settles first; then two looks a while apart find the same number.
-        #expect(waitUntil {
-            let before = switches()
-            usleep(300_000)
-            return before != nil && before == switches()
+            let words = String(decoding: bytes, as: UTF8.self).split(separator: " ")
+            return words.count > 3 && words[0] == "\(SYS_ppoll)" && words[3] == "0x0"
         })
         child.signal(SIGTERM)
         _ = exit(of: child)

@@ -2,6 +2,7 @@ import Glibc
 import Keeping
 import Platform
 import SeededNumbers
+import TestTools
 import Testing
 
 /// A keeper as a real process, and what its child says.
@@ -88,12 +89,21 @@ struct KeeperTests {
         let pid = try kept.life(1)
         #expect(kill(pid, SIGSTOP) == 0)
         kept.process.signal(SIGTERM)
-        usleep(50_000)
+        // It has been handed on when it waits for the stopped program to take it.
+        #expect(Waiting.until { isPending(SIGTERM, pid) })
         #expect(kill(pid, SIGKILL) == 0)
         #expect(try kept.line() == "begin 1 memory")
         _ = try kept.life(2)
         #expect(try kept.line() == "signal 15")
         #expect(kept.end() == .status(0))
+    }
+
+    /// Whether a signal to a process has not been taken yet.
+    private func isPending(_ number: CInt, _ pid: pid_t) -> Bool {
+        guard let file = try? Files.open("/proc/\(pid)/status"), let bytes = try? Files.readAll(file.raw, limit: 1 << 16, what: "a process's state") else { return false }
+        let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first { $0.hasPrefix("ShdPnd:") }
+        let mask = (line?.split(separator: "\t").last).flatMap { UInt64($0, radix: 16) } ?? 0
+        return mask >> UInt64(number - 1) & 1 == 1
     }
 
     @Test("A program that fails before it was ready is not started again")

@@ -1,32 +1,34 @@
 import Glibc
 import Host
 import LocalHost
+import TestTools
 import Testing
 
 @Suite("The guest's end")
 struct CrashTests {
     /// Has a vCPU read a port and the emulator do `mistake` to its slot.
-    private func outcome(_ mistake: (any SharedChannel) -> Void) throws -> (Guest, Result<UInt64, any Error>) {
+    /// - Parameter mistake: gets the channel, and can ask whether the read has ended.
+    private func outcome(_ mistake: (_ channel: any SharedChannel, _ isOver: () -> Bool) -> Void) throws -> (Guest, Result<UInt64, any Error>) {
         let guest = try Guest()
         let (_, channel) = try guest.server([try Guest.ports(0x100, 4)])
         let vcpu = try guest.vcpu()
         let read = try guest.start { () throws(GuestError) in try vcpu.read(port: 0x100, size: 1) }
         try guest.waitForRequest(channel)
-        mistake(channel)
+        mistake(channel) { read.isDone }
         return (guest, Result { try read.value() })
     }
 
     @Test("a slot that goes back from INPROCESS to READY crashes the domain, once Xen has seen both")
     func backwards() throws {
-        let (guest, result) = try outcome { channel in
-            _ = channel.slots.take(0)
-            // The vCPU must have looked in between, and nobody can see when it has.
-            for _ in 0..<50 {
+        let (guest, result) = try outcome { channel, isOver in
+            // The vCPU must have looked at both, and nobody can see when it has: one after the other until it has noticed.
+            var isTaken = false
+            _ = Waiting.until {
+                if isTaken { channel.slots.force(0, rawState: IORequest.State.ready.rawValue) } else { _ = channel.slots.take(0) }
+                isTaken.toggle()
                 channel.notify(0)
-                usleep(2000)
+                return isOver()
             }
-            channel.slots.force(0, rawState: IORequest.State.ready.rawValue)
-            channel.notify(0)
         }
         #expect(throws: GuestError.self) { try result.get() }
         #expect(guest.host.crashReason?.contains("2 -> 1") == true, "\(guest.host.crashReason ?? "none")")
@@ -34,7 +36,7 @@ struct CrashTests {
 
     @Test("a state that there is not crashes the domain", arguments: 4..<16)
     func unknown(_ state: Int) throws {
-        let (guest, result) = try outcome { channel in
+        let (guest, result) = try outcome { channel, _ in
             channel.slots.force(0, rawState: UInt8(state))
             channel.notify(0)
         }

@@ -45,11 +45,10 @@ struct Guest {
 
     /// Waits until a vCPU's slot is READY. Only guards against hanging.
     func waitForRequest(_ channel: any SharedChannel, _ vcpu: Int = 0) throws {
-        for _ in 0..<60_000 {
-            if channel.slots.state(vcpu) == .ready { return }
-            usleep(500)
+        while channel.slots.state(vcpu) != .ready {
+            guard Waiting.forEvent(on: channel.waitDescriptor) else { throw Hang() }
+            _ = channel.acknowledge()
         }
-        throw Hang()
     }
 
     /// Serves until `pending` is done.

@@ -244,7 +244,7 @@ struct AdoptionTests {
         let result = Self.load(guest, vcpu, 0x554, stop)
         var random = SplitMix(state: 96)
         for _ in 0..<(20 * thorough) {
-            usleep(UInt32.random(in: 0...3000, using: &random))
+            RandomMoment.pass(upTo: 3000, &random)
             try guest.crash()
             try guest.begin()
         }
@@ -276,7 +276,10 @@ struct AdoptionTests {
 
     @Test("One that has state is started again by the coordinator that finds it dead, with the state that it left")
     func succeeds() throws {
-        let guest = try LastingGuest([Built.scratch("scratch", ["pci": "no"])])
+        var scratch = Built.scratch("scratch", ["pci": "no"])
+        // The read below waits for the successor, however long that takes.
+        scratch.successorWithinMilliseconds = 60_000
+        let guest = try LastingGuest([scratch])
         #expect(try guest.start() == [])
         let vcpu = try guest.vcpu()
         try vcpu.write(port: 0x500, size: 4, value: 0x1234_5678)

@@ -6,6 +6,7 @@ import LocalHost
 import Platform
 import SeededNumbers
 import Specification
+import TestTools
 import Testing
 
 @testable import Coordinator
@@ -260,7 +261,7 @@ struct DisplayChainTests {
                 do {
                     while !flag.raised {
                         try painter.randomRectangle(&random)
-                        usleep(500)
+                        RandomMoment.pass(upTo: 1000, &random)
                     }
                     return nil
                 } catch { return "\(error)" }
@@ -269,7 +270,7 @@ struct DisplayChainTests {
             var viewer: RFBClient? = try guest.viewer()
             for _ in 0..<10 * thorough {
                 for name in Bool.random(using: &random) ? ["vnc", "display"] : ["display", "vnc"] {
-                    usleep(UInt32.random(in: 0..<60_000, using: &random))
+                    RandomMoment.pass(upTo: 60_000, &random)
                     try guest.killAndAwait(name)
                     if name == "vnc" { viewer = try guest.viewer() } else { try viewer?.request(incremental: false) }
                 }

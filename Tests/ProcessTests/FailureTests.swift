@@ -5,6 +5,7 @@ import LocalHost
 import Platform
 import Specification
 import Synchronization
+import TestTools
 import Testing
 
 extension Guest {
@@ -306,10 +307,21 @@ struct ServingFailureTests {
 
     @Test("what a dead emulator's child claims on its connection is not heard")
     func heir() throws {
-        try withGuest([Built.test("heir")]) { (guest: Guest) throws in
+        let folder = try TemporaryFolder()
+        let sign = folder.path + "/sign"
+        try #require(mkfifo(sign, 0o600) == 0)
+        try withGuest([Built.test("heir", sign)]) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             try eventually("its end is seen") { try guest.emulator("test").state.hasPrefix("ended") }
-            // A second emulator that starts and ends gives the child its time.
+            // The child goes on when its FIFO has a writer, and holds its own end for as long as it lives.
+            var writer: CInt = -1
+            try eventually("the child waits") {
+                writer = open(sign, O_WRONLY | O_NONBLOCK | O_CLOEXEC)
+                return writer >= 0
+            }
+            let held = OwnedDescriptor(adopting: writer)
+            #expect(Waiting.forEvent(on: held.raw), "the child has claimed and ended")
+            // A question that the coordinator answers after whatever came before it.
             #expect(try guest.attach(Built.scratch()) == .done("emulator 'scratch' serves"))
             #expect(try guest.emulator("test").claims.map(\.range) == ["ports 0x700-0x70f"])
         }

@@ -89,11 +89,8 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () -> Value) -> Promi
 
 /// Waits until something is true that another process or thread makes true.
 func eventually(_ what: String, sourceLocation: SourceLocation = #_sourceLocation, _ condition: () throws -> Bool) throws {
-    let end = EventLoop.now() &+ patience.clampedNanoseconds
-    while try !condition() {
-        try #require(EventLoop.now() < end, "never: \(what)", sourceLocation: sourceLocation)
-        usleep(2000)
-    }
+    let became = try Waiting.until(within: patience, condition)
+    try #require(became, "never: \(what)", sourceLocation: sourceLocation)
 }
 
 /// A guest on LocalHost with the real coordinator, its loop on a thread of its own, and emulators as real processes.

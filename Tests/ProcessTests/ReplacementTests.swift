@@ -5,6 +5,7 @@ import LocalHost
 import Platform
 import SeededNumbers
 import Specification
+import TestTools
 import Testing
 
 @testable import Coordinator
@@ -117,7 +118,7 @@ struct ReplacementTests {
                 let connection = try ControlConnection(guest.folder.path + "/7/control.sock")
                 let pid = try guest.process("versioned").pid
                 try connection.socket.send(ControlCodec.encode(ControlRequest.replace(name: "versioned", change: Built.change(to: 2))))
-                usleep(UInt32(dice.next() % 20_000))
+                RandomMoment.pass(upTo: 20_000, &dice)
                 _ = kill(pid, SIGKILL)
                 _ = try connection.receive()
                 try guest.successor(of: pid, "versioned")

@@ -1,4 +1,5 @@
 import ControlProtocol
+import Dispatch
 import Glibc
 import Host
 import LocalHost
@@ -61,7 +62,7 @@ struct SuccessionTests {
             for _ in 0..<kills {
                 // Now and then a successor that has not got to serve.
                 if dice.next() % 5 > 0 { try guest.successor(of: 0) }
-                usleep(UInt32(dice.next() % 3000))
+                RandomMoment.pass(upTo: 3000, &dice)
                 pid = try guest.process("scratch").pid
                 try #require(pid > 1)
                 _ = kill(pid, SIGKILL)
@@ -87,7 +88,7 @@ struct SuccessionTests {
                 try load.go(on: 5)
                 let pid = try guest.process("scratch").pid
                 _ = kill(pid, SIGSTOP)
-                usleep(UInt32(dice.next() % 5000))
+                RandomMoment.pass(upTo: 5000, &dice)
                 _ = kill(pid, SIGKILL)
                 try guest.successor(of: pid)
             }
@@ -192,19 +193,22 @@ struct SuccessionTests {
             #expect(try guest.start() == [])
             let vcpu = try guest.vcpu()
             let total = 300 * thorough
-            // Writes to the legacy window are posted: the vCPU does not wait, and a sum shows each.
+            // Writes to the legacy window are posted: the vCPU does not wait, and a sum shows each. It goes on by sixteen with each death.
+            let deaths = DispatchSemaphore(value: 0)
+            deaths.signal()
             let run = onThread { () -> Bool in
                 for number in 0..<total {
                     guard (try? vcpu.writeMemory(GuestAddress(0xa0014), size: 4, value: 1)) != nil else { return false }
-                    if number % 16 == 0 { usleep(200) }
+                    if number % 16 == 0 { deaths.wait() }
                 }
                 return true
             }
             var dice = SplitMix(state: 9)
             while !run.isFulfilled {
                 let pid = try guest.successor(of: 0)
-                usleep(UInt32(dice.next() % 2000))
+                RandomMoment.pass(upTo: 2000, &dice)
                 _ = kill(pid, SIGKILL)
+                deaths.signal()
                 try guest.successor(of: pid)
             }
             #expect(try run.get("the vCPU"))

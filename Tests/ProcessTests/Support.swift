@@ -20,11 +20,10 @@ enum Leftovers {
     /// - Parameter entry: `NAME=value`, with a value of one test's own.
     static func end(startedWith entry: String) {
         // Again until there are none: one that is killed may have started another meanwhile.
-        for _ in 0..<100 {
+        _ = Waiting.until {
             let found = all(startedWith: entry)
-            if found.isEmpty { return }
             for pid in found { kill(pid, SIGKILL) }
-            usleep(10_000)
+            return found.isEmpty
         }
     }
 

@@ -48,7 +48,7 @@ struct DisplayCommandTests {
     @Test("a display that draws anew for the reader is waited for")
     func redraw() throws {
         let screen = FakeScreen { screen, _ in
-            while screen.viewers == 0 { usleep(1000) }
+            _ = Waiting.until { screen.viewers != 0 }
             screen.draw(0x00ff00)
         }
         try screen.setMode(64, 64)

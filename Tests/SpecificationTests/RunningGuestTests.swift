@@ -220,8 +220,7 @@ struct RunningGuestTests {
             open(my $mark, ">", "$ARGV[0]/ended") or die;
             """
         let coordinator = try ChildProcess(program: "/usr/bin/perl", arguments: ["-e", script, guest])
-        let end = EventLoop.now() + 60_000_000_000
-        while access("\(guest)/control.sock", F_OK) != 0 && coordinator.poll() == nil && EventLoop.now() < end { usleep(10_000) }
+        _ = Waiting.until { access("\(guest)/control.sock", F_OK) == 0 || coordinator.poll() != nil }
         // Bound is not yet listening.
         var result = try command.run("stop", "7")
         while result.errors.contains("is gone") && coordinator.poll() == nil { result = try command.run("stop", "7") }

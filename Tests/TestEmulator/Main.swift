@@ -108,10 +108,9 @@ enum Faulty {
             for _ in 0..<200_000 { wire.say(.log(Log(.info, "a line that nobody needs\u{1b}[31m"))) }
         case "heir": Heir.leave(wire)
         case "claim-late":
-            // The child of `heir`: claims once its parent is gone.
-            let parent = CommandLine.arguments.dropFirst(2).first.flatMap { pid_t($0) }
-            while getppid() == parent { usleep(1000) }
-            usleep(20_000)
+            // The child of `heir`: claims once somebody opens the FIFO, who has seen that its parent is gone.
+            let sign = open(CommandLine.arguments[2], O_RDONLY)
+            guard sign >= 0 else { exit(65) }
             for port in UInt64(0x710)..<0x718 { wire.say(.claim(claim(port))) }
             exit(0)
         default: exit(64)
@@ -129,7 +128,7 @@ enum Heir {
         posix_spawn_file_actions_init(&actions)
         // Onto itself: the child keeps it whatever its flags are.
         posix_spawn_file_actions_adddup2(&actions, 3, 3)
-        var argv: [UnsafeMutablePointer<CChar>?] = [strdup(CommandLine.arguments[0]), strdup("claim-late"), strdup("\(getpid())"), nil]
+        var argv: [UnsafeMutablePointer<CChar>?] = [strdup(CommandLine.arguments[0]), strdup("claim-late"), strdup(CommandLine.arguments[2]), nil]
         _ = posix_spawn(&pid, "/proc/self/exe", &actions, nil, &argv, nil)
         exit(0)
     }

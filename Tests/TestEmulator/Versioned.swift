@@ -26,7 +26,9 @@ struct Versioned: Emulator, ~Copyable {
         }
         _ = try setup.claim(ports: 0x500, count: 32, label: "registers")
         switch Self.word(4) {
-        case "slow": usleep(60_000_000)
+        case "slow":
+            // Until it is ended: what it is told on its socket is not read.
+            while true { pause() }
         case "dies": kill(getpid(), SIGKILL)
         case "gives-up": exit(1)
         case "more":

@@ -85,6 +85,65 @@ struct ClientTests {
     }
 }
 
+@Suite("What libxl's time for a start leaves QEMU")
+struct StartLimitTests {
+    private static let second: UInt64 = 1_000_000_000
+
+    @Test("sixty seconds from the process's start, but for a margin to say why", arguments: [(0, 55), (8, 47), (54, 1), (55, 0), (61, 0)] as [(UInt64, Int)])
+    func left(after seconds: UInt64, left: Int) {
+        let began = 7 * Self.second
+        #expect(StartLimit(began: began).left(at: began + seconds * Self.second) == .seconds(left))
+    }
+
+    @Test("a QEMU that says nothing for long is told of in the log, once, and answers all the same")
+    func slow() throws {
+        let folder = try TemporaryFolder()
+        let loop = try EventLoop()
+        let client = QMPClient(loop: loop, path: folder.path + "/q")
+        let qemu = try Listener(loop, path: folder.path + "/q")
+        var words: [String] = []
+        var result: Result<[PCIFunctionReport], QMPError>?
+        client.queryPCI(within: StartLimit(), patience: .zero, slow: { words.append($0) }) { result = $0 }
+        // Only then does it begin to answer.
+        try turn(loop, until: "it is told of") { words.count == 1 && qemu.peers.count == 1 }
+        #expect(words[0].contains("has not said within 0.0 seconds which PCI slots it has (QEMU "))
+        try qemu.peers[0].send("{\"QMP\":{}}\r\n{\"return\":{},\"id\":0}\r\n{\"return\":[],\"id\":1}\r\n")
+        try turn(loop, until: "it is answered") { result != nil }
+        #expect(try result?.get().isEmpty == true)
+        #expect(words.count == 1)
+    }
+
+    @Test("one that answers in time is not told of")
+    func quick() throws {
+        let folder = try TemporaryFolder()
+        let loop = try EventLoop()
+        let client = QMPClient(loop: loop, path: folder.path + "/q")
+        let qemu = try Listener(loop, path: folder.path + "/q")
+        var words = 0
+        var result: Result<[PCIFunctionReport], QMPError>?
+        client.queryPCI(within: StartLimit(), patience: .milliseconds(1), slow: { _ in words += 1 }) { result = $0 }
+        client.close()
+        try turn(loop, until: "it is answered") { result != nil }
+        // A later moment of the same clock comes after every earlier one.
+        var later = false
+        loop.after(.milliseconds(2)) { later = true }
+        try turn(loop, until: "the time for a word is over") { later }
+        #expect(words == 0)
+        withExtendedLifetime(qemu) {}
+    }
+
+    @Test("at the end of libxl's time it is said how far QEMU has come")
+    func over() throws {
+        let folder = try TemporaryFolder()
+        let loop = try EventLoop()
+        let client = QMPClient(loop: loop, path: folder.path + "/q")
+        var result: Result<[PCIFunctionReport], QMPError>?
+        client.queryPCI(within: StartLimit(began: EventLoop.now() &- 55 * Self.second), slow: { _ in }) { result = $0 }
+        try turn(loop, until: "it is given up") { result != nil }
+        #expect(throws: QMPError(command: "query-pci", reason: .timedOut(.zero, "QEMU does not listen at \(folder.path)/q yet"))) { try result?.get() }
+    }
+}
+
 @Suite("The limits that dm_restrict sets")
 struct LimitTests {
     @Test("A child gets the limits as they were found, and they are put back afterwards")

@@ -10,7 +10,7 @@ import Testing
 /// The protocol's listener; these tests have another one.
 private typealias Socket = EmulatorProtocol.Listener
 
-@Suite("What a monitor is asked about VNC", .serialized)
+@Suite("What a monitor is asked about VNC")
 struct DisplayMonitorTests {
     let loop: EventLoop
 

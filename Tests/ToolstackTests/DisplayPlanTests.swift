@@ -5,7 +5,7 @@ import Testing
 
 @testable import Toolstack
 
-@Suite("Who shows the screen", .serialized)
+@Suite("Who shows the screen")
 struct DisplayPlanTests {
     /// libxl's ordinary list with some of its options changed: nil takes the option out.
     private func list(_ changes: [String: String?] = [:], graphics: String? = "VGA,vgamem_mb=16", more: [String] = []) -> [String] {

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Toolstack
 
-@Suite("Input on its way to QEMU", .serialized)
+@Suite("Input on its way to QEMU")
 struct InputTests {
     let folder: TemporaryFolder
     let loop: EventLoop

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Toolstack
 
-@Suite("QEMU's PCI slots", .serialized)
+@Suite("QEMU's PCI slots")
 struct PCISlotTests {
     /// Devices given one after the other, and the places they should get on a machine with xen-platform.
     static let guests: [[String]] = [

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Toolstack
 
-@Suite("The façade before a real QEMU", .serialized)
+@Suite("The façade before a real QEMU")
 struct RealQEMUTests {
     /// A QEMU started as `demux-dm` starts it, with the arguments of libxl rewritten, and the façade before it.
     final class Setup {

@@ -9,7 +9,7 @@ import Unplug
 
 @testable import Toolstack
 
-@Suite("The saved state of our emulators", .serialized)
+@Suite("The saved state of our emulators")
 struct SavedEmulatorsTests {
     private static let platform = PlatformDevice(id: 0x0001_5853, classAndRevision: 0xff80_0001, subsystem: 0x0001_5853, interruptPin: 1)
     static let example = SavedEmulators([

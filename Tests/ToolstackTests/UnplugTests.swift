@@ -6,7 +6,7 @@ import Testing
 
 @testable import Toolstack
 
-@Suite("QEMU unplugs its own devices", .serialized)
+@Suite("QEMU unplugs its own devices")
 struct QEMUUnplugTests {
     private static func block(_ name: String, removable: Bool) -> JSONValue { ["device": .string(name), "removable": .bool(removable), "qdev": "x"] }
     private static func function(_ slot: Int64, _ code: Int64, _ id: String) -> JSONValue {

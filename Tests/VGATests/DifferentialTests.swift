@@ -92,7 +92,7 @@ final class Pair: Card {
     }
 }
 
-@Suite("Against QEMU's own VGA", .enabled(if: QEMU.isInstalled), .serialized)
+@Suite("Against QEMU's own VGA", .enabled(if: QEMU.isInstalled))
 struct DifferentialTests {
     private func noise(_ random: inout SplitMix, _ count: Int) -> [UInt8] { (0..<count).map { _ in random.byte() } }
 

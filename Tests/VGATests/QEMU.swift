@@ -1,4 +1,6 @@
 import Glibc
+import Platform
+import TestTools
 
 /// QEMU with its standard VGA and no CPU that runs: the test does the accesses (stopped, and driven over `-qtest`), and takes pictures over QMP.
 final class QEMU: Card {
@@ -17,8 +19,8 @@ final class QEMU: Card {
 
     private let folder: String
     private var process: pid_t = 0
-    private var tests: Line
-    private var monitor: Line
+    private let tests: Line
+    private let monitor: Line
     /// Answers of writes that have not been read yet.
     private var outstanding = 0
 
@@ -28,15 +30,18 @@ final class QEMU: Card {
         folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         let arguments = [
             "qemu", "-nodefaults", "-machine", "pc,accel=tcg", "-S", "-m", "32", "-display", "none", "-device", "VGA,vgamem_mb=\(megabytes)",
-            "-qtest", "unix:\(folder)/qtest,server=on,wait=on", "-qtest-log", "/dev/null", "-qmp", "unix:\(folder)/qmp,server=on,wait=off",
+            "-qtest", "unix:\(folder)/qtest", "-qtest-log", "/dev/null", "-qmp", "unix:\(folder)/qmp",
         ]
+        // QEMU connects to both, so that nobody has to find out when it listens.
+        let testsListener = try UnixSocket.listen(.stream, path: folder + "/qtest")
+        let monitorListener = try UnixSocket.listen(.stream, path: folder + "/qmp")
         var pointers = arguments.map { strdup($0) } + [nil]
         defer { for pointer in pointers { free(pointer) } }
         let status = posix_spawn(&process, Self.program, nil, nil, &pointers, environ)
         guard status == 0 else { throw Failed(description: "posix_spawn: errno \(status)") }
         do {
-            tests = try Line(folder + "/qtest")
-            monitor = try Line(folder + "/qmp")
+            tests = try Line(from: testsListener)
+            monitor = try Line(from: monitorListener)
         } catch {
             kill(process, SIGKILL)
             waitpid(process, nil, 0)
@@ -131,29 +136,18 @@ final class QEMU: Card {
 }
 
 /// A connection that speaks in lines.
-private struct Line {
-    private let descriptor: CInt
+private final class Line {
+    private let connection: OwnedDescriptor
+    private var descriptor: CInt { connection.raw }
     private var buffer: [UInt8] = []
     private var at = 0
 
-    init(_ path: String) throws {
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8.prefix($0.count - 1)) }
-        // QEMU needs a moment to listen.
-        for _ in 0..<400 {
-            let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-            let connected = withUnsafePointer(to: &address) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
-            }
-            if connected == 0 {
-                self.descriptor = descriptor
-                return
-            }
-            close(descriptor)
-            usleep(5000)
+    /// - Throws: when QEMU does not come.
+    init(from listener: borrowing OwnedDescriptor) throws {
+        guard Waiting.forEvent(on: listener.raw), let accepted = try UnixSocket.accept(listener.raw) else {
+            throw QEMU.Failed(description: "QEMU does not connect")
         }
-        throw QEMU.Failed(description: "QEMU does not listen on \(path)")
+        connection = accepted
     }
 
     func write(_ line: String) {
@@ -167,7 +161,7 @@ private struct Line {
     }
 
     /// - Returns: a line without its end; empty when the other has gone.
-    mutating func read() -> String {
+    func read() -> String {
         while true {
             if let end = buffer[at...].firstIndex(of: 10) {
                 defer {

@@ -5,6 +5,7 @@ import Host
 import Platform
 import RFB
 import Surface
+import TestTools
 import Testing
 
 /// What only keeps a test that hangs from hanging for ever; never a measure of anything.
@@ -187,9 +188,11 @@ final class FakeCoordinator {
 
     /// Waits until the reader's page says so.
     func waitForViewers(_ count: UInt32) throws {
-        for _ in 0..<patience / 5 {
+        while true {
+            // In this order: what changes after the look rings again.
+            let isOpen = watch.clearWant()
             if watch.viewers == count { return }
-            usleep(5000)
+            guard isOpen, Waiting.forEvent(on: watch.wantDescriptor) else { break }
         }
         throw Hangs(what: "\(count) viewers on the reader's page")
     }

@@ -5,6 +5,7 @@ import Platform
 import RFB
 import SeededNumbers
 import Surface
+import TestTools
 import Testing
 
 @Suite("Hostile viewers", .serialized)
@@ -197,7 +198,7 @@ struct HostileTests {
             if index == wanted / 4 { settled = coordinator.residentMemory }
         }
         // Those that are told why they are refused are kept for a moment.
-        for _ in 0..<patience / 5 where descriptors() > atFirst { usleep(20_000) }
+        _ = Waiting.until { descriptors() <= atFirst }
         #expect(descriptors() <= atFirst)
         #expect(threads() <= 4)
         #expect(coordinator.residentMemory < settled + 8192, "\(settled) KiB, then \(coordinator.residentMemory) KiB")

@@ -4,7 +4,7 @@ import Platform
 import RFB
 import Testing
 
-@Suite("What viewers do", .serialized)
+@Suite("What viewers do")
 struct InputTests {
     @Test("keys and pointers reach the coordinator, and are let go when the viewer leaves")
     func events() throws {

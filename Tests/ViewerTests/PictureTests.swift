@@ -4,7 +4,7 @@ import RFB
 import Surface
 import Testing
 
-@Suite("What viewers see", .serialized)
+@Suite("What viewers see")
 struct PictureTests {
     @Test("the picture is identical, and so is what changes in it")
     func identical() throws {

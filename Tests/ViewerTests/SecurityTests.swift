@@ -4,7 +4,7 @@ import Platform
 import RFB
 import Testing
 
-@Suite("Who is let in", .serialized)
+@Suite("Who is let in")
 struct SecurityTests {
     @Test("with a password, those who know it, as it is at the time")
     func password() throws {

@@ -55,9 +55,9 @@ struct PageTests {
         let exporter = try EchoingExporter(domain: 7, base: folder.path)
         // A list may be a second old.
         var text = ""
-        for _ in 0..<600 where !text.contains("web") {
+        _ = try Waiting.until {
             text = try Browser(server).get("/guests.json").text
-            usleep(100_000)
+            return text.contains("web")
         }
         #expect(
             text == "{\"directory\":\"\(folder.path)\",\"guests\":["
@@ -72,9 +72,9 @@ struct PageTests {
     func thumbnail() throws {
         let screen = FakeScreen { screen, socket in
             // The reader's first wish is answered with a picture, as a display does; then a new mode follows.
-            while screen.viewers == 0 { usleep(1000) }
+            _ = Waiting.until { screen.viewers != 0 }
             screen.draw(0x00ff00)
-            while screen.viewers != 0 && !screen.modeWanted { usleep(1000) }
+            _ = Waiting.until { screen.viewers == 0 || screen.modeWanted }
             guard screen.modeWanted else { return }
             do {
                 try screen.setMode(200, 100)
@@ -100,9 +100,9 @@ struct PageTests {
         #expect(again.body.isEmpty)
         screen.modeWanted = true
         var next = again
-        for _ in 0..<600 where next.status != 200 {
+        _ = try Waiting.until {
             next = try browser.get("/guests/7/thumbnail.png", ["If-None-Match": tag])
-            usleep(50_000)
+            return next.status == 200
         }
         let other = try Picture(png: next.body)
         #expect(other.width == 200 && other.height == 100)
@@ -113,7 +113,7 @@ struct PageTests {
     @Test("when nobody asks any more, the reader goes away, and comes back with the next question")
     func patience() throws {
         let screen = FakeScreen { screen, _ in
-            while screen.viewers == 0 { usleep(1000) }
+            _ = Waiting.until { screen.viewers != 0 }
             screen.draw(0x123456)
         }
         try screen.setMode(64, 48)
@@ -123,7 +123,7 @@ struct PageTests {
             #expect(try Browser(server).get("/guests/7/thumbnail.png").status == 200)
             #expect(screen.viewers == 1)
             #expect(guest.asked.filter { $0 == .surface }.count == round)
-            for _ in 0..<600 where screen.viewers != 0 { usleep(100_000) }
+            _ = Waiting.until { screen.viewers == 0 }
             #expect(screen.viewers == 0)
         }
         guest.end()

@@ -89,9 +89,9 @@ struct ScreenTests {
         #expect(try Browser(server).upgrade("/guests/7/vnc").status == 503)
         open.removeAll()
         var status = 503
-        for _ in 0..<600 where status == 503 {
+        _ = try Waiting.until {
             status = try Browser(server).upgrade("/guests/7/vnc").status
-            usleep(50_000)
+            return status != 503
         }
         #expect(status == 101)
         withExtendedLifetime(exporter) {}
@@ -113,9 +113,9 @@ struct ScreenTests {
         }
         // The bound is let go of when the server has seen the others close.
         var status = 0
-        for _ in 0..<600 where status != 200 {
+        _ = Waiting.until {
             status = (try? Browser(server).get("/").status) ?? 0
-            usleep(50_000)
+            return status == 200
         }
         #expect(status == 200)
         #expect(!server.hasEnded)

@@ -65,7 +65,7 @@ let package = Package(
         .target(name: "Specification", dependencies: ["Host", "EmulatorProtocol"]),
         .target(name: "ControlProtocol", dependencies: ["CLinux", "Surface", "EmulatorProtocol", "Host", "Platform", "Specification"]),
         // Only the short-lived command reads YAML: Yams brings Foundation.
-        .target(name: "SpecificationFile", dependencies: ["Specification", "Unplug", "Yams"]),
+        .target(name: "SpecificationFile", dependencies: ["RFB", "Specification", "Unplug", "Yams"]),
 
         // Whether emulators go on with what waits for them: the watchdog's part that needs no Xen.
         .target(name: "Watch", dependencies: ["ControlProtocol", "Host", "Platform"]),
@@ -156,7 +156,7 @@ let package = Package(
         .testTarget(name: "NVMeTests", dependencies: ["demux-nvme", "NVMe", "CLinux", "EmulatorKit", "EmulatorProtocol", "Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform", "TestTools"]),
         // The exporter as a real process, real viewers and hostile ones.
-        .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux", "SeededNumbers"]),
+        .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "TestTools", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux", "SeededNumbers"]),
         .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Host", "Toolstack", "Unplug", "SeededNumbers", "TestTools"]),
         .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux", "SeededNumbers", "TestTools"]),
         .testTarget(name: "WatchTests", dependencies: ["Watch", "Host", "Platform", "SeededNumbers"]),

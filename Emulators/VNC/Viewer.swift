@@ -87,9 +87,8 @@ final class Viewer: @unchecked Sendable {
         feedIn = OwnedDescriptor(adopting: ends[0])
         feedOut = OwnedDescriptor(adopting: ends[1])
         wake = try EventFD()
-        // The library puts these numbers into sets of 1024 bits.
-        for number in [ends[0], ends[1], output] where number >= 1024 {
-            throw SystemError("serve", "a viewer", reason: "descriptor \(number) is beyond 1023", remedy: "allow fewer clients")
+        for number in [ends[0], ends[1], output, wake.descriptor.raw] where !DescriptorReserve.allows(number) {
+            throw SystemError("serve", "a viewer", reason: "too few descriptors are left", remedy: "allow fewer clients, or more open files")
         }
         let version = Handshake.greeting
         guard write(ends[1], version, version.count) == version.count, let made = demux_encoder_create(template, ends[0], Self.patience) else {

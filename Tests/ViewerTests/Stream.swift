@@ -17,6 +17,9 @@ class Stream {
     static func connectTCP(_ port: UInt16, from source: UInt32 = 0x7f00_0001) throws -> OwnedDescriptor {
         let raw = Glibc.socket(AF_INET, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         let owned = OwnedDescriptor(adopting: raw)
+        // As viewers do: what is small does not wait for what was sent before to be acknowledged.
+        var on: CInt = 1
+        setsockopt(raw, CInt(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<CInt>.size))
         func with(_ host: UInt32, _ port: UInt16, _ call: (UnsafePointer<sockaddr>, socklen_t) -> CInt) -> CInt {
             var address = sockaddr_in()
             address.sin_family = sa_family_t(AF_INET)

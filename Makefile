@@ -21,7 +21,7 @@ TEST_PROGRAMS := demux-example demux-c-scratch demux-test-emulator demux-conform
 # What the demo runs.
 DEMO_PROGRAMS := demux demux-dm demux-display demux-vnc demux-web demux-keyboard demux-scratch demux-debug demux-c-scratch
 
-.PHONY: demo test test-full address-test unit-test unit-test-beside-release rig-test bench bench-density release stage install build-packages demo-packages test-packages clean
+.PHONY: demo test test-full address-test viewer-address-test unit-test unit-test-beside-release rig-test bench bench-density release stage install build-packages demo-packages test-packages source-packages clean
 # One thing after another, but for what says otherwise: the last runner's last line is to be the last.
 .NOTPARALLEL:
 
@@ -42,11 +42,20 @@ test: test-packages unit-test-beside-release rig-test
 
 # As `test`, with the counts that are too large for every day.
 test-full: export DEMUX_TEST_FULL = 1
-test-full: address-test test
+test-full: address-test viewer-address-test test
 
 # The VGA's hostile guest, where each access to memory is watched.
 address-test: test-packages
 	$(SWIFT) test --sanitize=address --scratch-path .build-asan --disable-xctest --filter 'VGATests.FuzzTests'
+
+# Viewers' requests of every shape, with the address sanitiser in the exporter and in libvncserver, which is built anew from Debian's sources.
+# DEMUX_TEST_FULL=1 sends 100,000 messages.
+viewer-address-test: test-packages source-packages
+	$(SWIFT) build --sanitize=address --scratch-path .build-asan --product demux-vnc
+	$(SWIFT) build --build-tests
+	libraries=$$(SWIFT=$(SWIFT) Tests/Sanitizer/libvncserver.sh .build-asan) && \
+	DEMUX_TEST_VNC=$(CURDIR)/.build-asan/debug/demux-vnc DEMUX_TEST_VNC_LIBRARIES=$$libraries \
+	$(SWIFT) test --skip-build --filter 'ViewerTests.RequestShapeTests'
 
 unit-test: test-packages
 	$(SWIFT) build --build-tests
@@ -101,6 +110,9 @@ demo-packages:
 
 test-packages:
 	@$(call ensure,$(TEST_PACKAGES))
+
+source-packages:
+	@$(call ensure,dpkg-dev)
 
 # Installs the Debian packages that are missing; silent when none is.
 define ensure

@@ -65,7 +65,7 @@ let package = Package(
         .target(name: "Specification", dependencies: ["Host", "EmulatorProtocol"]),
         .target(name: "ControlProtocol", dependencies: ["CLinux", "Surface", "EmulatorProtocol", "Host", "Platform", "Specification"]),
         // Only the short-lived command reads YAML: Yams brings Foundation.
-        .target(name: "SpecificationFile", dependencies: ["Specification", "Unplug", "Yams"]),
+        .target(name: "SpecificationFile", dependencies: ["RFB", "Specification", "Unplug", "Yams"]),
 
         // Whether emulators go on with what waits for them: the watchdog's part that needs no Xen.
         .target(name: "Watch", dependencies: ["ControlProtocol", "Host", "Platform"]),

@@ -15,6 +15,9 @@ extension Connection {
             }
             relay = (OwnedDescriptorBox(ends[0]), OwnedDescriptorBox(ends[1]))
             output = ends[0]
+            guard DescriptorReserve.allows(ends[0]), DescriptorReserve.allows(ends[1]) else {
+                throw SystemError("serve", "a viewer", reason: "too few descriptors are left", remedy: "allow fewer clients, or more open files")
+            }
             try server.loop.watch(ends[1], for: .readable) { [unowned self] _ in self.pump() }
         }
         let greeting = ServerMessage.serverInit(width: picture.width, height: picture.height, name: server.settings.name)
@@ -54,7 +57,9 @@ extension Connection {
             }
             encodings = known
             tellPointerMode()
-        case .updateRequest(let request): viewer.request(request)
+        case .updateRequest(let request):
+            hasAsked = true
+            viewer.request(request)
         case .key(let keysym, let down):
             if !server.settings.viewOnly { server.input.key(server.keyboard.key(keysym, down: down, viewer: number)) }
         case .extendedKey(let keysym, let key, let down):

@@ -13,21 +13,24 @@ final class Connection {
         case tls(thenWebSocket: Bool)
         case webSocket(WebSocketHandshake)
         case handshake
+        /// A verdict on its password is due later: nothing is read until then.
+        case deliberating
         /// It is in, and there is no picture yet.
         case waiting
         case viewing(Viewer)
-        /// What is left is sent, what comes is dropped.
+        /// What is left is sent, and nothing is read.
         case closing
         case closed
     }
 
     let number: Int
     let address: PeerAddress
-    let since = EventLoop.now()
     let socket: OwnedDescriptor
     unowned let server: Server
     var stage = Stage.listening
     var isShared = true
+    /// Whether it has ever asked for a picture.
+    var hasAsked = false
     private(set) var usesWebSocket = false
     private(set) var security = ""
     private var handshake: Handshake
@@ -63,8 +66,15 @@ final class Connection {
     }
     var isHandshaking: Bool {
         switch stage {
-        case .listening, .tls, .webSocket, .handshake: true
+        case .listening, .tls, .webSocket, .handshake, .deliberating: true
         default: false
+        }
+    }
+    var isClosing: Bool { if case .closing = stage { true } else { false } }
+    private var isHeard: Bool {
+        switch stage {
+        case .deliberating, .closing, .closed: false
+        default: true
         }
     }
     var viewer: Viewer? { if case .viewing(let viewer) = stage { viewer } else { nil } }
@@ -77,11 +87,7 @@ final class Connection {
         } catch {
             return server.remove(self)
         }
-        timer = server.loop.after(.seconds(server.settings.handshakeSeconds)) { [weak self] in
-            guard let self, self.isHandshaking else { return }
-            self.server.statistics["timeouts", default: 0] += 1
-            self.end("it took too long for its handshake")
-        }
+        giveTime()
         guard server.settings.webSocket else { return greet() }
         listen()
         if case .listening = stage {
@@ -90,6 +96,14 @@ final class Connection {
                 guard let self, case .listening = self.stage else { return }
                 self.greet()
             }
+        }
+    }
+
+    private func giveTime() {
+        timer = server.loop.after(.seconds(server.settings.handshakeSeconds)) { [weak self] in
+            guard let self, self.isHandshaking else { return }
+            self.server.statistics["timeouts", default: 0] += 1
+            self.end("it took too long for its handshake")
         }
     }
 
@@ -106,14 +120,14 @@ final class Connection {
         case 0x16:
             guard server.credentials?.hasCertificate == true else { return end("it begins TLS, and there is no certificate") }
             beginTLS(certificate: true, thenWebSocket: true)
-        case UInt8(ascii: "G"): stage = .webSocket(WebSocketHandshake())
+        case UInt8(ascii: "G"): stage = .webSocket(WebSocketHandshake(server.settings.admission))
         default: greet()
         }
     }
 
     private func greet() {
         stage = .handshake
-        let wait = server.throttle.wait(for: address.throttleKey, now: EventLoop.now())
+        let wait = server.throttle.wait(for: address.source, now: EventLoop.now())
         if wait > 0 { handshake.refusal = "too many wrong passwords from there: try again in \(wait) s" }
         send(Handshake.greeting)
     }
@@ -139,7 +153,7 @@ final class Connection {
             watch(.readable)
             if thenWebSocket {
                 handshake = Handshake(server.settings.offer.insideTLS)
-                stage = .webSocket(WebSocketHandshake())
+                stage = .webSocket(WebSocketHandshake(server.settings.admission))
             } else {
                 stage = .handshake
                 handshake.tlsIsUp()
@@ -153,24 +167,23 @@ final class Connection {
     // MARK: reading
 
     private func ready(_ what: EventLoop.Interest) {
+        tls?.refill()
+        if !isHeard, !what.isDisjoint(with: .hangUp) { return end("it left") }
         if what.contains(.writable) { flush() }
         if case .tls(let thenWebSocket) = stage { return continueTLS(thenWebSocket: thenWebSocket) }
         if case .listening = stage { listen() }
-        switch stage {
-        case .listening, .closed: return
-        default: break
-        }
+        if case .listening = stage { return }
         if !what.isDisjoint(with: [.readable, .hangUp]) { read() }
     }
 
     private func read() {
         var buffer = [UInt8](repeating: 0, count: 16_384)
-        // A few rounds, so that nobody keeps the others waiting; what is left makes the socket readable again. TLS's own buffer does not.
-        for round in 0... {
-            if case .closed = stage { return }
+        // A few rounds, so that nobody keeps the others waiting; what is left makes the socket readable again. TLS has a limit of its own: what
+        // it has taken from the socket is worked off, for nothing would tell of it again.
+        var rounds = 0
+        while isHeard, tls != nil || rounds < 4 {
             if case .tls = stage { return }
-            if tls == nil && round >= 4 { return }
-            if round >= 64 { return server.loop.soon { [weak self] in self?.read() } }
+            rounds += 1
             let raw = socket.raw
             let count: Int? = buffer.withUnsafeMutableBytes { bytes in
                 if let tls { return tls.read(bytes) }
@@ -196,6 +209,10 @@ final class Connection {
             case .refused(let response, let reason):
                 send(response)
                 refuse("WebSocket: \(reason)")
+            case .accepted where tls == nil && server.settings.offer.needsEncryption:
+                // VeNCrypt inside a WebSocket is nothing that a browser has; what comes in the clear could be taken for what TLS protects.
+                send(WebSocketHandshake.forbidden)
+                refuse("WebSocket: encryption is needed: wss://, with a certificate")
             case .accepted(let response, let rest):
                 send(response)
                 usesWebSocket = true
@@ -216,8 +233,10 @@ final class Connection {
                         sendRaw(WebSocketEncoder.close)
                         return end("it left")
                     }
-                    if case .closed = stage { return }
-                    if case .closing = stage { return }
+                    switch stage {
+                    case .closed, .closing: return
+                    default: break
+                    }
                 }
             } catch {
                 end(error.description)
@@ -228,7 +247,7 @@ final class Connection {
     /// RFB, freed of everything around it.
     private func hear(_ bytes: [UInt8]) {
         switch stage {
-        case .handshake:
+        case .handshake, .deliberating:
             handshake.append(bytes)
             advance()
         case .waiting:
@@ -259,14 +278,36 @@ final class Connection {
         }
     }
 
+    /// Judges now, or later when many guess.
     private func verify(_ challenge: [UInt8], _ answer: [UInt8]) {
-        let key = address.throttleKey
+        let delay = server.pacer.delay(now: EventLoop.now())
+        guard delay > 0 else { return judge(challenge, answer) }
+        server.statistics["delayed-verdicts", default: 0] += 1
+        stage = .deliberating
+        watch([])
+        if let timer { server.loop.cancel(timer) }
+        timer = server.loop.after(.nanoseconds(Int64(clamping: delay))) { [weak self] in
+            guard let self else { return }
+            self.stage = .handshake
+            self.watch(.readable)
+            self.giveTime()
+            self.judge(challenge, answer)
+            self.advance()
+        }
+    }
+
+    private func judge(_ challenge: [UInt8], _ answer: [UInt8]) {
+        let key = address.source
         let now = EventLoop.now()
         let wait = server.throttle.wait(for: key, now: now)
-        if wait > 0 { return handshake.decide(isRight: false, reason: "too many wrong passwords from there: try again in \(wait) s") }
+        if wait > 0 {
+            server.pacer.discount()
+            return handshake.decide(isRight: false, reason: "too many wrong passwords from there: try again in \(wait) s")
+        }
         let isRight = server.password.accepts(answer, challenge: challenge, now: UInt64(clamping: time(nil)))
         if isRight {
             server.throttle.succeeded(key)
+            server.pacer.discount()
         } else {
             server.throttle.failed(key, now: now)
             server.statistics["wrong-passwords", default: 0] += 1
@@ -338,9 +379,9 @@ final class Connection {
             out = []
             outStart = 0
             if case .closing = stage { _ = shutdown(socket.raw, CInt(SHUT_WR)) }
-            watch(.readable)
+            watch(isHeard ? .readable : [])
         } else {
-            watch([.readable, .writable])
+            watch(isHeard ? [.readable, .writable] : .writable)
         }
         if relay != nil { watchRelay() }
     }
@@ -360,7 +401,8 @@ final class Connection {
         stage = .closing
         if let timer { server.loop.cancel(timer) }
         timer = server.loop.after(.seconds(1)) { [weak self] in self?.end("") }
-        flush()
+        server.saysGoodbye()
+        if case .closing = stage { flush() }
     }
 
     var name: String { address.family == "unix" ? "a viewer at the UNIX socket" : "\(address.host) port \(address.service)" }
@@ -371,6 +413,7 @@ final class Connection {
         if !reason.isEmpty, reason != "it left" { server.note("\(name): closed: \(reason)") }
         if let timer { server.loop.cancel(timer) }
         if let greetTimer { server.loop.cancel(greetTimer) }
+        if case .deliberating = stage { server.pacer.discount() }
         if !server.settings.viewOnly {
             server.input.key(server.keyboard.leave(viewer: number))
             server.input.pointer(pointer.leave())

@@ -48,7 +48,7 @@ final class Exporter {
                 guard let descriptor = answer.descriptors.take() else {
                     throw SystemError("listen at", listener.path ?? "\(listener.host ?? "?"):\(listener.port ?? 0)", reason: "no descriptor came with the message")
                 }
-                try server.listen(descriptor)
+                try server.listeners.add(descriptor)
             }
             for remark in settings.remarks { control.log(.warning, remark) }
             try control.serve()
@@ -73,7 +73,11 @@ final class Exporter {
     private func readControl() {
         control.flush()
         do {
-            while let incoming = try control.receive() { handle(incoming) }
+            // A few: what is left makes the socket readable again.
+            for _ in 0..<16 {
+                guard let incoming = try control.receive() else { break }
+                handle(incoming)
+            }
         } catch {
             // Too long or too many descriptors: the packet is gone, the connection is sound.
             if error.code != 0 { return finish(1) }

@@ -1,4 +1,5 @@
 import Glibc
+import Platform
 
 /// Where a viewer comes from.
 struct PeerAddress {
@@ -7,9 +8,12 @@ struct PeerAddress {
     /// As `vnc-status` and QEMU name it: "ipv4", "ipv6", "unix".
     var family: String
 
-    /// What wrong passwords are counted by: an IPv6 host has a whole /64 to itself.
-    var throttleKey: String {
-        guard family == "ipv6" else { return family == "unix" ? "unix" : host }
+    /// The process at a UNIX socket's other end.
+    private var process = ""
+
+    /// What wrong passwords and connections are counted by: an IPv6 host has a whole /64 to itself; at a UNIX socket each process counts for itself.
+    var source: String {
+        guard family == "ipv6" else { return family == "unix" ? process : host }
         var address = in6_addr()
         guard inet_pton(AF_INET6, host.split(separator: "%").first.map(String.init) ?? host, &address) == 1 else { return host }
         return withUnsafeBytes(of: &address) { bytes in
@@ -26,7 +30,10 @@ struct PeerAddress {
         let found = withUnsafeMutablePointer(to: &storage) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(socket, $0, &length) }
         }
-        guard found == 0, CInt(storage.ss_family) == AF_INET || CInt(storage.ss_family) == AF_INET6 else { return }
+        guard found == 0, CInt(storage.ss_family) == AF_INET || CInt(storage.ss_family) == AF_INET6 else {
+            if let peer = try? UnixSocket.peer(of: socket) { process = "pid \(peer.pid) of uid \(peer.uid)" }
+            return
+        }
         family = CInt(storage.ss_family) == AF_INET ? "ipv4" : "ipv6"
         var hostText = [CChar](repeating: 0, count: 256)
         var serviceText = [CChar](repeating: 0, count: 32)

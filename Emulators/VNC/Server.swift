@@ -7,9 +7,11 @@ import RFB
 
 /// Who is let in: the listeners, the connections and their limits. Runs in the main thread.
 final class Server {
-    /// Connections that may be on their way in at once. When there are more, the one that has been longest about it goes: a viewer
-    /// that means it is in within a moment.
-    private static let mostHandshakes = 64
+    /// Connections that may be on their way in at once, and those that are told why they are refused: all, and from one address. When there
+    /// are more, the one goes that has been there longest of those from where most come: a viewer that means it is in within a moment, and
+    /// nobody crowds out more than their own.
+    private static let mostHandshakes = (all: 64, each: 16)
+    private static let mostClosing = (all: 32, each: 8)
 
     let settings: Settings
     let loop: EventLoop
@@ -22,12 +24,13 @@ final class Server {
     let attention: EventFD
     var keyboard: Keyboard
     var throttle = PasswordThrottle()
+    var pacer = GuessPacer()
     var password: PasswordPolicy
     var statistics: [String: UInt64] = [:]
     var received: UInt64 = 0
     var messages: UInt64 = 0
     private(set) var isAbsolute = true
-    private var listeners: [OwnedDescriptorBox] = []
+    let listeners: Listeners
     private var connections: [Int: Connection] = [:]
     /// Threads that have been told to end, with what they still use.
     private var ending: [(viewer: Viewer, connection: Connection)] = []
@@ -55,6 +58,7 @@ final class Server {
         self.screen = screen
         self.gate = gate
         self.input = input
+        listeners = Listeners(loop: loop)
         keyboard = Keyboard(keymap)
         password = PasswordPolicy(required: settings.passwordRequired, password: settings.password)
         attention = try EventFD()
@@ -62,6 +66,8 @@ final class Server {
             self.attention.clear()
             self.reap()
         }
+        listeners.onAccept = { [unowned self] socket in self.accept(socket) }
+        listeners.onFull = { [unowned self] in if let one = self.longest(of: self.handshaking) { self.crowdOut(one) } }
         screen.onChange = { [unowned self] changes in for case let viewer? in self.connections.values.map(\.viewer) { viewer.apply(changes) } }
         screen.afterChange = { [unowned self] in for case let viewer? in self.connections.values.map(\.viewer) { viewer.showChanges() } }
         screen.onPicture = { [unowned self] picture in for case let viewer? in self.connections.values.map(\.viewer) { viewer.show(picture) } }
@@ -75,38 +81,50 @@ final class Server {
 
     // MARK: accepting
 
-    func listen(_ descriptor: consuming OwnedDescriptor) throws(SystemError) {
-        try descriptor.setNonBlocking(true)
-        let listener = OwnedDescriptorBox(descriptor.release())
-        listeners.append(listener)
-        try loop.watch(listener.raw, for: .readable) { [unowned self] _ in self.accept(listener.raw) }
+    private func accept(_ socket: consuming OwnedDescriptor) {
+        Self.configure(socket.raw)
+        statistics["connections", default: 0] += 1
+        let connection = Connection(number: next, socket: socket, server: self)
+        next += 1
+        connections[connection.number] = connection
+        if let one = tooMany(handshaking, Self.mostHandshakes) { crowdOut(one) }
+        connection.start()
     }
 
-    private func accept(_ listener: CInt) {
-        for _ in 0..<16 {
-            let raw = demux_accept_nonblocking(listener)
-            guard raw >= 0 else {
-                // Out of descriptors: somebody who is on the way in must go, or this would spin.
-                if errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM { dropOldest() }
-                return
-            }
-            var on: CInt = 1
-            _ = setsockopt(raw, CInt(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<CInt>.size))
-            _ = setsockopt(raw, SOL_SOCKET, SO_KEEPALIVE, &on, socklen_t(MemoryLayout<CInt>.size))
-            statistics["connections", default: 0] += 1
-            let connection = Connection(number: next, socket: OwnedDescriptor(adopting: raw), server: self)
-            next += 1
-            connections[connection.number] = connection
-            if connections.values.count(where: \.isHandshaking) > Self.mostHandshakes { dropOldest() }
-            connection.start()
+    /// A viewer that has gone without a word, by a cut cable, is noticed within two minutes. On a UNIX socket none of this means anything.
+    private static func configure(_ socket: CInt) {
+        func set(_ level: CInt, _ option: CInt, _ value: CInt) {
+            var value = value
+            _ = setsockopt(socket, level, option, &value, socklen_t(MemoryLayout<CInt>.size))
         }
+        set(CInt(IPPROTO_TCP), TCP_NODELAY, 1)
+        set(SOL_SOCKET, SO_KEEPALIVE, 1)
+        set(CInt(IPPROTO_TCP), TCP_KEEPIDLE, 60)
+        set(CInt(IPPROTO_TCP), TCP_KEEPINTVL, 15)
+        set(CInt(IPPROTO_TCP), TCP_KEEPCNT, 4)
     }
 
-    private func dropOldest() {
-        guard let oldest = connections.values.filter(\.isHandshaking).min(by: { $0.since < $1.since }) else { return }
-        statistics["crowded-out", default: 0] += 1
-        oldest.end("there are too many on their way in")
+    private var handshaking: [Connection] { connections.values.filter(\.isHandshaking) }
+
+    /// The one that has been there longest of those from where most come.
+    private func longest(of some: [Connection]) -> Connection? {
+        let groups = Dictionary(grouping: some.sorted { $0.number < $1.number }, by: \.address.source).values
+        return groups.max { ($0.count, $1[0].number) < ($1.count, $0[0].number) }?.first
     }
+
+    /// The one that has to go; nil when there are not too many.
+    private func tooMany(_ some: [Connection], _ most: (all: Int, each: Int)) -> Connection? {
+        guard let one = longest(of: some) else { return nil }
+        return some.count > most.all || some.count(where: { $0.address.source == one.address.source }) > most.each ? one : nil
+    }
+
+    private func crowdOut(_ connection: Connection) {
+        statistics["crowded-out", default: 0] += 1
+        connection.end("there are too many on their way in")
+    }
+
+    /// One more is told why it is refused: when many are, the first of them have been told for long enough.
+    func saysGoodbye() { tooMany(connections.values.filter(\.isClosing), Self.mostClosing)?.end("") }
 
     // MARK: viewers
 
@@ -120,9 +138,13 @@ final class Server {
             case .forceShared: return connection.end("it wants to be alone, which is not allowed")
             }
         }
-        guard connections.values.count(where: { $0.isViewing }) <= settings.clients else {
-            statistics["refused", default: 0] += 1
-            return connection.end("there are \(settings.clients) viewers already")
+        if others.count >= settings.clients {
+            // A place that nobody looks from is free for somebody who may.
+            guard let idle = others.filter({ !$0.hasAsked }).min(by: { $0.number < $1.number }) else {
+                statistics["refused", default: 0] += 1
+                return connection.end("there are \(settings.clients) viewers already")
+            }
+            idle.end("it asks for no picture, and another viewer needs its place")
         }
         statistics["viewers", default: 0] += 1
         count()

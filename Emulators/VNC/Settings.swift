@@ -22,7 +22,9 @@ struct Settings {
     var viewOnly = false
     /// Viewers at once.
     var clients = 16
-    var webSocket = true
+    var webSocket = false
+    /// Whose pages may connect by a WebSocket.
+    var admission = WebSocketAdmission()
     var encryption = Encryption.no
     var certificate: String?
     var key: String?
@@ -46,6 +48,7 @@ struct Settings {
             case "view-only": viewOnly = try Self.flag(option, text)
             case "clients": clients = try Self.number(option, text, 1...64)
             case "websocket": webSocket = try Self.flag(option, text)
+            case "origins": admission.origins = try Self.origins(text)
             case "tls": encryption = try Self.choice(option, text, Encryption.init, "no, x509 or anonymous")
             case "tls-certificate": certificate = text
             case "tls-key": key = text
@@ -95,6 +98,19 @@ struct Settings {
             throw SystemError("use the keymap", "'\(text.prefix(40))'", reason: "it is not the name of one", remedy: "write one of QEMU's: de, en-us, fr …")
         }
         return text
+    }
+
+    /// Separated by spaces.
+    private static func origins(_ text: String) throws(SystemError) -> [WebSocketOrigin] {
+        var result: [WebSocketOrigin] = []
+        for word in text.split(separator: " ") {
+            guard let origin = WebSocketOrigin(String(word)) else {
+                throw SystemError(
+                    "use the origin", "'\(word.prefix(60))'", reason: "it is not where a page comes from", remedy: "write it as https://console.example:8443")
+            }
+            result.append(origin)
+        }
+        return result
     }
 
     private static func flag(_ name: String, _ text: String) throws(SystemError) -> Bool {

@@ -54,12 +54,18 @@ final class TLSSession {
 
     private var session: gnutls_session_t?
     private let credentials: TLSCredentials
+    private let socket: CInt
     /// Bytes that the library has taken and not sent yet.
     private var inFlight = 0
+    /// How often and how many bytes the library may still take from the socket in this turn of the loop. However it works them off, a
+    /// viewer that sends without end, or in the smallest of records, keeps nobody waiting.
+    private var allowance = TLSSession.turn
+    private static let turn = (reads: 64, bytes: 65_536)
 
     /// - Parameter certificate: with one, or without any.
     init(_ socket: CInt, credentials: TLSCredentials, certificate: Bool) throws(SystemError) {
         self.credentials = credentials
+        self.socket = socket
         try TLSCredentials.check(gnutls_init(&session, UInt32(GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL)), "start", "TLS")
         // Without certificates there is only TLS 1.2.
         let priorities = certificate ? "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2" : "NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+ANON-ECDH:+ANON-DH"
@@ -70,14 +76,36 @@ final class TLSSession {
         } else {
             try TLSCredentials.check(gnutls_credentials_set(session, GNUTLS_CRD_ANON, UnsafeMutableRawPointer(credentials.anonymous)), "use", "anonymous TLS")
         }
-        gnutls_transport_set_int2(session, socket, socket)
         isVerified = !(certificate && credentials.verifiesViewers)
+        // The library writes by itself, to what it takes for a number, and reads through `take`. The pointer is used by calls of this class's only.
+        gnutls_transport_set_ptr2(session, Unmanaged.passUnretained(self).toOpaque(), UnsafeMutableRawPointer(bitPattern: Int(socket)))
+        gnutls_transport_set_pull_function(session) { pointer, buffer, length in
+            guard let pointer, let buffer else { return -1 }
+            return Unmanaged<TLSSession>.fromOpaque(pointer).takeUnretainedValue().take(UnsafeMutableRawBufferPointer(start: buffer, count: length))
+        }
     }
 
     deinit { if let session { gnutls_deinit(session) } }
 
     private var isVerified: Bool
 
+    /// Another turn of the loop.
+    func refill() { allowance = Self.turn }
+
+    /// Bytes for the library; -1 and EAGAIN when none are there or no more may be taken now.
+    private func take(_ buffer: UnsafeMutableRawBufferPointer) -> Int {
+        guard allowance.reads > 0, allowance.bytes > 0 else {
+            gnutls_transport_set_errno(session, EAGAIN)
+            return -1
+        }
+        let count = recv(socket, buffer.baseAddress, min(buffer.count, allowance.bytes), CInt(MSG_DONTWAIT))
+        if count < 0 { gnutls_transport_set_errno(session, errno) }
+        allowance.reads -= 1
+        allowance.bytes -= max(0, count)
+        return count
+    }
+
+    /// Goes on with the handshake. What is only worth a warning costs the library bytes, of which it has so many a turn.
     func handshake() -> Progress {
         while true {
             let code = gnutls_handshake(session)

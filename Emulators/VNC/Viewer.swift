@@ -87,9 +87,8 @@ final class Viewer: @unchecked Sendable {
         feedIn = OwnedDescriptor(adopting: ends[0])
         feedOut = OwnedDescriptor(adopting: ends[1])
         wake = try EventFD()
-        // The library puts these numbers into sets of 1024 bits.
-        for number in [ends[0], ends[1], output] where number >= 1024 {
-            throw SystemError("serve", "a viewer", reason: "descriptor \(number) is beyond 1023", remedy: "allow fewer clients")
+        for number in [ends[0], ends[1], output, wake.descriptor.raw] where !DescriptorReserve.allows(number) {
+            throw SystemError("serve", "a viewer", reason: "too few descriptors are left", remedy: "allow fewer clients, or more open files")
         }
         let version = Handshake.greeting
         guard write(ends[1], version, version.count) == version.count, let made = demux_encoder_create(template, ends[0], Self.patience) else {
@@ -153,6 +152,8 @@ final class Viewer: @unchecked Sendable {
     }
 
     func request(_ request: ClientMessage.UpdateRequest) {
+        // A request for no pixels is none: joined with another one it would make that larger.
+        guard request.width > 0, request.height > 0 else { return }
         tell { state in
             if let index = state.requests.firstIndex(where: { $0.incremental == request.incremental }) {
                 state.requests[index] = Self.union(state.requests[index], request)
@@ -262,9 +263,8 @@ final class Viewer: @unchecked Sendable {
         if let cursor = work.cursor { set(cursor) }
         if work.sizeAnswer { demux_encoder_say_size(encoder, 1, 4) }
         for request in work.requests {
-            let area = (CInt(request.x), CInt(request.y), CInt(request.width), CInt(request.height))
-            if request.incremental, demux_encoder_request(encoder, area.0, area.1, area.2, area.3) != 0 { continue }
-            guard hear(EncoderMessage.updateRequest(request)) else { return false }
+            demux_encoder_request(
+                encoder, CInt(request.x), CInt(request.y), CInt(request.width), CInt(request.height), request.incremental ? 1 : 0)
         }
         // A change of size takes an update of its own; what else there is follows with the second.
         var sent: UInt64 = 0
@@ -296,7 +296,7 @@ final class Viewer: @unchecked Sendable {
         demux_encoder_set_cursor(encoder, cursor.pixels, CInt(cursor.width), CInt(cursor.height), CInt(cursor.hotX), CInt(cursor.hotY), shown)
     }
 
-    /// Tells the library what the viewer has said. It is one of three messages, checked and whole, so that reading it never waits; whatever
+    /// Tells the library what the viewer has said. It is one of two messages, checked and whole, so that reading it never waits; whatever
     /// the library answers goes on to the viewer.
     private func hear(_ message: [UInt8]) -> Bool {
         guard write(feedOut.raw, message, message.count) == message.count else { return false }

@@ -132,16 +132,42 @@ static inline void demux_encoder_set_pixels(struct demux_encoder *encoder, void 
     client->modifiedRegion = sraRgnCreateRect(0, 0, width, height);
     sraRgnMakeEmpty(client->copyRegion);
     client->copyDX = client->copyDY = 0;
+    // What was asked of the old picture is asked of the new one as far as that goes.
+    sraRgnAnd(client->requestedRegion, client->modifiedRegion);
     if (resized && client->useNewFBSize) client->newFBSizePending = TRUE;
 }
 
-static inline void demux_encoder_mark(struct demux_encoder *encoder, int x, int y, int width, int height) {
-    rfbMarkRectAsModified(&encoder->screen, x, y, x + width, y + height);
+// The part of a rectangle that lies in the encoder's picture; NULL when there is none. Every rectangle that the library gets has passed
+// here: it divides by widths, and turns a rectangle that lies outside into one of negative size.
+static inline sraRegionPtr demux_encoder_cut(const struct demux_encoder *encoder, int x, int y, int width, int height) {
+    int left = x > 0 ? x : 0;
+    int top = y > 0 ? y : 0;
+    int right = x + width < encoder->screen.width ? x + width : encoder->screen.width;
+    int bottom = y + height < encoder->screen.height ? y + height : encoder->screen.height;
+    return left < right && top < bottom ? sraRgnCreateRect(left, top, right, bottom) : NULL;
 }
 
-// The rectangle now has the pixels that were `dx`, `dy` to the upper left of it.
+static inline void demux_encoder_mark(struct demux_encoder *encoder, int x, int y, int width, int height) {
+    sraRegionPtr area = demux_encoder_cut(encoder, x, y, width, height);
+    if (!area) return;
+    rfbMarkRegionAsModified(&encoder->screen, area);
+    sraRgnDestroy(area);
+}
+
+// The rectangle now has the pixels that were `dx`, `dy` to the upper left of it. What came from outside the picture is sent as pixels.
 static inline void demux_encoder_copied(struct demux_encoder *encoder, int x, int y, int width, int height, int dx, int dy) {
-    rfbScheduleCopyRect(&encoder->screen, x, y, x + width, y + height, dx, dy);
+    sraRegionPtr target = demux_encoder_cut(encoder, x, y, width, height);
+    if (!target) return;
+    sraRegionPtr copied = demux_encoder_cut(encoder, x - dx, y - dy, width, height);
+    if (copied) {
+        sraRgnOffset(copied, dx, dy);
+        sraRgnAnd(copied, target);
+        sraRgnSubtract(target, copied);
+        if (!sraRgnEmpty(copied)) rfbScheduleCopyRegion(&encoder->screen, copied, dx, dy);
+        sraRgnDestroy(copied);
+    }
+    if (!sraRgnEmpty(target)) rfbMarkRegionAsModified(&encoder->screen, target);
+    sraRgnDestroy(target);
 }
 
 // `pixels`: width × height words, alpha in the highest byte, multiplied; NULL: no cursor.
@@ -179,18 +205,21 @@ static inline void demux_encoder_say_size(struct demux_encoder *encoder, int rea
     encoder->client->newFBSizePending = TRUE;
 }
 
-// The viewer's wish for what changes, as the library would take it from the wire, without the way there. 0: it has to hear of it itself.
-static inline int demux_encoder_request(struct demux_encoder *encoder, int x, int y, int width, int height) {
+// The viewer's wish for what changes in a part of the picture (`incremental`), or for that part as it is: what the library does with
+// FramebufferUpdateRequest, which it never sees.
+static inline void demux_encoder_request(struct demux_encoder *encoder, int x, int y, int width, int height, int incremental) {
     rfbClientPtr client = encoder->client;
-    // Set by the first request, with which it sends the colours of a map.
-    if (!client->readyForSetColourMapEntries) return 0;
-    int right = x + width < encoder->screen.width ? x + width : encoder->screen.width;
-    int bottom = y + height < encoder->screen.height ? y + height : encoder->screen.height;
-    if (x < 0 || y < 0 || x >= right || y >= bottom) return 1;
-    sraRegionPtr area = sraRgnCreateRect(x, y, right, bottom);
+    // Without it no cursor would be sent.
+    client->readyForSetColourMapEntries = TRUE;
+    sraRegionPtr area = demux_encoder_cut(encoder, x, y, width, height);
+    if (!area) return;
     sraRgnOr(client->requestedRegion, area);
+    if (!incremental) {
+        sraRgnOr(client->modifiedRegion, area);
+        sraRgnSubtract(client->copyRegion, area);
+        if (client->useExtDesktopSize) client->newFBSizePending = TRUE;
+    }
     sraRgnDestroy(area);
-    return 1;
 }
 
 // Whether there may be something that the viewer has not been sent.

@@ -94,6 +94,7 @@ final class VNCDesk {
             "name": specification.desktopName ?? guestName, "handshake-seconds": "\(Self.handshakeSeconds)", "tls": "no",
         ]
         options["keymap"] = specification.keymap
+        options["origins"] = specification.origins?.joined(separator: " ")
         if let password, !isExpired { options["password"] = password }
         switch specification.tls {
         case nil: break

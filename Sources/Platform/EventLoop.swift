@@ -47,7 +47,8 @@ public final class EventLoop {
         let timer = timerfd_create(CLOCK_MONOTONIC, CInt(TFD_CLOEXEC | TFD_NONBLOCK))
         guard timer >= 0 else { throw SystemError("create", "a timer") }
         timerDescriptor = OwnedDescriptor(adopting: timer)
-        try watch(timer, for: .readable) { [unowned self] _ in self.runDeadlines() }
+        // Every turn ends with a look at the deadlines.
+        try watch(timer, for: .readable) { [unowned self] _ in _ = EventFD.clear(self.timerDescriptor.raw) }
     }
 
     /// Calls `handler` whenever the descriptor has what it is watched for. The caller keeps the descriptor open and
@@ -90,7 +91,8 @@ public final class EventLoop {
         arm()
     }
 
-    /// Runs `action` after the present handler, before the loop waits again.
+    /// Runs `action` after the handlers of this turn, before the loop waits again. What such an action asks for in its turn runs in the
+    /// next one: descriptors and deadlines are looked at in between, so that nobody who always has more to do keeps the others waiting.
     public func soon(_ action: @escaping () -> Void) { later.append(action) }
 
     /// Makes `run` return after the present handler.
@@ -102,12 +104,10 @@ public final class EventLoop {
         while !stopped { try turn() }
     }
 
-    /// Waits once (at most `limit`, for ever when nil) and serves what came.
+    /// Waits once (at most `limit`, for ever when nil) and serves what came. Does not wait while there is something to do.
     public func turn(limit: Duration? = nil) throws(SystemError) {
-        runLater()
-        if stopped { return }
         var events = [epoll_event](repeating: epoll_event(), count: 32)
-        let milliseconds = limit.map { CInt(clamping: ($0.clampedNanoseconds &+ 999_999) / 1_000_000) } ?? -1
+        let milliseconds = later.isEmpty ? limit.map { CInt(clamping: ($0.clampedNanoseconds &+ 999_999) / 1_000_000) } ?? -1 : 0
         let count = epoll_wait(epoll.raw, &events, 32, milliseconds)
         if count < 0 {
             if errno == EINTR { return }
@@ -118,8 +118,10 @@ public final class EventLoop {
             // A descriptor closed and reopened by an earlier handler of this round has another generation.
             guard let watch = watches[descriptor], UInt64(watch.generation) == event.data.u64 >> 32 else { continue }
             watch.handler(Interest(rawValue: event.events))
-            if stopped { break }
+            if stopped { return }
         }
+        // Not only when the timer's descriptor is among the events: with many descriptors it need not be.
+        runDeadlines()
         runLater()
     }
 
@@ -130,17 +132,20 @@ public final class EventLoop {
         return UInt64(clamping: time.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: time.tv_nsec)
     }
 
+    /// Those that are there now; what they add waits for the next turn.
     private func runLater() {
-        while !later.isEmpty && !stopped {
-            let actions = later
-            later = []
-            for action in actions { action() }
-        }
+        guard !later.isEmpty, !stopped else { return }
+        let actions = later
+        later = []
+        for action in actions { action() }
     }
 
+    /// Those that have passed by now; what they add waits for the next turn, even when it is due at once.
     private func runDeadlines() {
-        _ = EventFD.clear(timerDescriptor.raw)
-        while let first = deadlines.first, first.at <= Self.now() {
+        guard !deadlines.isEmpty, !stopped else { return }
+        let (now, added) = (Self.now(), nextTimer)
+        guard deadlines[0].at <= now else { return }
+        while let first = deadlines.first, first.at <= now, first.timer.number < added {
             deadlines.removeFirst()
             first.action()
             if stopped { break }

@@ -38,8 +38,11 @@ public struct SecurityOffer: Equatable, Sendable {
         (x509 ? [password ? .x509VNC : .x509None] : []) + (anonymous ? [password ? .tlsVNC : .tlsNone] : [])
     }
 
+    /// Whether nobody gets in unencrypted.
+    public var needsEncryption: Bool { !subtypes.isEmpty }
+
     /// Where encryption is set up, nothing else is offered.
-    var type: UInt8 { !subtypes.isEmpty ? 19 : password ? 2 : 1 }
+    var type: UInt8 { needsEncryption ? 19 : password ? 2 : 1 }
 
     /// What a viewer gets whose connection is encrypted already (wss).
     public var insideTLS: SecurityOffer { SecurityOffer(password: password) }

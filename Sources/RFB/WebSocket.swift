@@ -12,9 +12,11 @@ public struct WebSocketHandshake: Sendable {
         case refused(response: [UInt8], reason: String)
     }
 
+    private let admission: WebSocketAdmission
     private var received: [UInt8] = []
 
-    public init() {}
+    /// - Parameter admission: whose pages may connect.
+    public init(_ admission: WebSocketAdmission = WebSocketAdmission()) { self.admission = admission }
 
     /// Takes bytes that came.
     public mutating func take(_ bytes: [UInt8]) -> Step {
@@ -41,21 +43,22 @@ public struct WebSocketHandshake: Sendable {
             let value = String(line[line.index(after: colon)...].drop { $0 == " " || $0 == "\t" })
             fields[name] = fields[name].map { $0 + ", " + value } ?? value
         }
-        return Self.answer(fields, rest: rest)
+        return answer(fields, rest: rest)
     }
 
-    private static func answer(_ fields: [String: String], rest: [UInt8]) -> Step {
-        guard words(fields["upgrade"]).contains("websocket"), words(fields["connection"]).contains("upgrade") else {
-            return refuse("426 Upgrade Required", "it asks for no WebSocket", extra: "Upgrade: websocket\r\n")
+    private func answer(_ fields: [String: String], rest: [UInt8]) -> Step {
+        guard Self.words(fields["upgrade"]).contains("websocket"), Self.words(fields["connection"]).contains("upgrade") else {
+            return Self.refuse("426 Upgrade Required", "it asks for no WebSocket", extra: "Upgrade: websocket\r\n")
         }
         guard fields["sec-websocket-version"] == "13" else {
-            return refuse("426 Upgrade Required", "it is not of version 13", extra: "Sec-WebSocket-Version: 13\r\n")
+            return Self.refuse("426 Upgrade Required", "it is not of version 13", extra: "Sec-WebSocket-Version: 13\r\n")
         }
-        guard let key = fields["sec-websocket-key"], key.utf8.count == 24 else { return refuse("400 Bad Request", "its key has not 24 characters") }
+        if let reason = admission.refusal(origin: fields["origin"], host: fields["host"]) { return Self.refuse("403 Forbidden", reason) }
+        guard let key = fields["sec-websocket-key"], key.utf8.count == 24 else { return Self.refuse("400 Bad Request", "its key has not 24 characters") }
         // A viewer that names protocols must be answered with one of them; one that names none is taken, too.
         var chosen = ""
         if let offered = fields["sec-websocket-protocol"] {
-            guard words(offered).contains("binary") else { return refuse("400 Bad Request", "it does not offer the protocol 'binary'") }
+            guard Self.words(offered).contains("binary") else { return Self.refuse("400 Bad Request", "it does not offer the protocol 'binary'") }
             chosen = "Sec-WebSocket-Protocol: binary\r\n"
         }
         let response = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
@@ -66,6 +69,9 @@ public struct WebSocketHandshake: Sendable {
     private static func words(_ value: String?) -> [String] {
         (value ?? "").lowercased().split { $0 == "," || $0 == " " || $0 == "\t" }.map(String.init)
     }
+
+    /// The answer to a request that is refused for a reason outside of it.
+    public static let forbidden = Array("HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".utf8)
 
     private static func refuse(_ status: String, _ reason: String, extra: String = "") -> Step {
         .refused(response: Array("HTTP/1.1 \(status)\r\n\(extra)Connection: close\r\nContent-Length: 0\r\n\r\n".utf8), reason: reason)

@@ -2,6 +2,8 @@
 public struct VNCSpecification: Codable, Equatable, Sendable {
     /// What the exporter is called among the guest's emulators.
     public static let name = "vnc"
+    /// The most origins that can be named.
+    public static let mostOrigins = 16
     /// The most sockets it can be told to listen at.
     public static let mostAddresses = 8
     /// The longest password in bytes: VNC's own authentication looks at no more.
@@ -16,8 +18,11 @@ public struct VNCSpecification: Codable, Equatable, Sendable {
     public var passwordRequired: Bool
     public var password: String?
     public var tls: VNCSecurity?
-    /// Whether browsers can connect on the same ports.
+    /// Whether browsers can connect on the same ports. `demux web` does not need it.
     public var websocket: Bool
+    /// Whose pages may connect then ("https://console.example"), besides those of the same host when that is an address or this machine; nil: no
+    /// others.
+    public var origins: [String]?
     public var share: VNCSharing
     /// The layout for viewers that send no key numbers ("de", "en-us"); nil: the exporter's default.
     public var keymap: String?
@@ -36,7 +41,7 @@ public struct VNCSpecification: Codable, Equatable, Sendable {
 
     public init(
         program: String, arguments: [String] = [], listen: [VNCAddress] = [], passwordRequired: Bool = false, password: String? = nil,
-        tls: VNCSecurity? = nil, websocket: Bool = true, share: VNCSharing = .allowExclusive, keymap: String? = nil, clipboard: Bool = false,
+        tls: VNCSecurity? = nil, websocket: Bool = false, origins: [String]? = nil, share: VNCSharing = .allowExclusive, keymap: String? = nil, clipboard: Bool = false,
         viewOnly: Bool = false, clients: Int = 16, desktopName: String? = nil, readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil,
         gid: UInt32? = nil, restart: RestartPolicy? = nil
     ) {
@@ -47,6 +52,7 @@ public struct VNCSpecification: Codable, Equatable, Sendable {
         self.password = password
         self.tls = tls
         self.websocket = websocket
+        self.origins = origins
         self.share = share
         self.keymap = keymap
         self.clipboard = clipboard

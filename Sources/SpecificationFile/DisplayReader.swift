@@ -1,4 +1,5 @@
 import Glibc
+import RFB
 import Specification
 import Yams
 
@@ -13,7 +14,7 @@ extension EmulatorReader {
         "when-hung", "hung-after",
     ] + restartKeys
     private static let exporterKeys = [
-        "program", "arguments", "listen", "password", "password-file", "password-required", "tls", "websocket", "share", "keymap", "clipboard",
+        "program", "arguments", "listen", "password", "password-file", "password-required", "tls", "websocket", "origins", "share", "keymap", "clipboard",
         "view-only", "clients", "name", "ready-within", "user", "group", "restart",
     ]
 
@@ -64,6 +65,7 @@ extension EmulatorReader {
         readPassword(fields, into: &result)
         result.tls = readSecurity(fields)
         if let websocket = flag(fields, "websocket") { result.websocket = websocket }
+        result.origins = readOrigins(fields, websocket: result.websocket)
         if let share = fields.value(
             "share", allowed: "one of \(Wording.list(VNCSharing.allCases.map(\.rawValue)))", { VNCSharing(rawValue: $0) })
         {
@@ -113,6 +115,28 @@ extension EmulatorReader {
             found.append(address)
         }
         return found
+    }
+
+    private func readOrigins(_ fields: Fields, websocket: Bool) -> [String]? {
+        guard fields.has("origins") else { return nil }
+        let allowed = "a list such as [\"https://console.example\", \"http://[::1]:6080\"]: where the pages that may connect come from"
+        let mark = fields.mark(of: "origins")
+        guard websocket else {
+            issues.add(at: mark, "'origins' without WebSockets", allowed: "'websocket: yes' beside it")
+            return nil
+        }
+        let texts = fields.texts("origins", allowed: allowed)
+        guard texts.count <= VNCSpecification.mostOrigins else {
+            issues.add(at: mark, "there are \(texts.count) origins", allowed: "at most \(VNCSpecification.mostOrigins)")
+            return nil
+        }
+        return texts.compactMap { entry in
+            guard let origin = WebSocketOrigin(entry.text) else {
+                issues.add(at: entry.mark, "'origins' cannot have \(Wording.quoted(entry.text))", allowed: allowed)
+                return nil
+            }
+            return origin.description
+        }
     }
 
     private func readPassword(_ fields: Fields, into result: inout VNCSpecification) {

@@ -16,11 +16,12 @@ struct ExporterTests {
     func settings() throws {
         var vnc = Built.exporter()
         (vnc.keymap, vnc.share, vnc.clients, vnc.viewOnly, vnc.tls) = ("de", .forceShared, 3, true, .certificate(certificate: "/c", key: "/k", authority: nil))
+        (vnc.websocket, vnc.origins) = (true, ["https://a", "http://b:1"])
         try withGuest([], vnc: vnc) { (guest: Guest) throws in
             #expect(try guest.start() == [])
             #expect(
                 try guest.view("options")
-                    == "clients=3 clipboard=no handshake-seconds=10 keymap=de name=test password-required=no share=force-shared tls=x509 "
+                    == "clients=3 clipboard=no handshake-seconds=10 keymap=de name=test origins=https://a http://b:1 password-required=no share=force-shared tls=x509 "
                     + "tls-certificate=/c tls-key=/k view-only=yes websocket=yes")
             #expect(try guest.view("uid") == (geteuid() == 0 ? "65534 65534" : "\(getuid()) \(getgid())"))
             let information = try #require(try guest.onLoop { $0.vncInformation })

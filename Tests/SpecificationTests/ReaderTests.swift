@@ -125,7 +125,8 @@ struct ReaderTests {
                   listen: ["127.0.0.1:0-99", "[::1]:5", ":1", "unix:/run/x.sock"]
                   password-file: \(secret)
                   tls: {certificate: \(pem), key: \(pem)}
-                  websocket: no
+                  websocket: yes
+                  origins: ["https://Console.example:443", "http://[::1]:6080"]
                   share: force-shared
                   keymap: de
                   clipboard: yes
@@ -143,7 +144,8 @@ struct ReaderTests {
                         .tcp(host: "127.0.0.1", first: 5900, last: 5999), .tcp(host: "::1", first: 5905, last: 5905), .tcp(host: "", first: 5901, last: 5901),
                         .unix(path: "/run/x.sock"),
                     ],
-                    passwordRequired: true, password: "geheim", tls: .certificate(certificate: pem, key: pem, authority: nil), websocket: false,
+                    passwordRequired: true, password: "geheim", tls: .certificate(certificate: pem, key: pem, authority: nil), websocket: true,
+                    origins: ["https://console.example", "http://[::1]:6080"],
                     share: .forceShared, keymap: "de", clipboard: true, viewOnly: true, clients: 3, desktopName: "my guest", uid: 65534, gid: 65534))
         #expect(vnc.authentication == "vencrypt+x509+vnc")
         let closed = try #require(try read("demux: 1\nvnc: {program: sh, password-required: yes, tls: anonymous, listen: }\n").vnc)

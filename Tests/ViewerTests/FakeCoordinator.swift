@@ -16,6 +16,9 @@ let isFull = getenv("DEMUX_TEST_FULL") != nil
 
 struct Hangs: Error { let what: String }
 
+/// A setting of the test run's own, from the environment.
+private func setting(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+
 /// The coordinator and the display of one exporter: real processes, sockets and surfaces; only the guest is made up.
 ///
 /// Belongs to the test that made it.
@@ -115,13 +118,18 @@ final class FakeCoordinator {
         return UInt16(bigEndian: address.sin_port)
     }
 
+    /// The folder of a libvncserver with the address sanitiser in it, for an exporter that has it, too: see the Makefile's `viewer-address-test`.
+    static let sanitizedLibraries = setting("DEMUX_TEST_VNC_LIBRARIES")
+
     private static func launch(_ theirs: CInt) throws -> ChildProcess {
         defer { close(theirs) }
         var environment = ChildProcess.currentEnvironment()
         environment["DEMUX_SOCKET"] = "3"
-        let program = try #require(realpath("/proc/self/exe", nil).map { String(cString: $0) })
+        if let sanitizedLibraries { environment["LD_LIBRARY_PATH"] = sanitizedLibraries }
+        let tests = try #require(realpath("/proc/self/exe", nil).map { String(cString: $0) })
+        let beside = tests[..<(tests.lastIndex(of: "/") ?? tests.endIndex)] + "/demux-vnc"
         return try ChildProcess(
-            program: program[..<(program.lastIndex(of: "/") ?? program.endIndex)] + "/demux-vnc", arguments: [], environment: environment,
+            program: setting("DEMUX_TEST_VNC") ?? String(beside), arguments: [], environment: environment,
             inherited: [ChildProcess.Inherited(ours: theirs, theirs: 3)])
     }
 
@@ -253,10 +261,18 @@ final class FakeCoordinator {
         return events
     }
 
+    /// What the kernel says of the process in one of its files.
+    private func account(_ name: String) throws -> String {
+        let file = try Files.open("/proc/\(process.pid)/\(name)")
+        return String(decoding: try Files.readAll(file.raw, limit: 1 << 20, what: name), as: UTF8.self)
+    }
+
+    /// What the process has mapped.
+    var maps: String { get throws { try account("maps") } }
+
     /// KiB that only this process has.
     var residentMemory: Int {
-        guard let file = try? Files.open("/proc/\(process.pid)/smaps_rollup"), let bytes = try? Files.readAll(file.raw, limit: 1 << 16, what: "smaps") else { return 0 }
-        let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first { $0.hasPrefix("Private_Dirty:") }
+        let line = (try? account("smaps_rollup"))?.split(separator: "\n").first { $0.hasPrefix("Private_Dirty:") }
         return line.flatMap { $0.split(separator: " ").dropFirst().first }.flatMap { Int($0) } ?? 0
     }
 }

@@ -20,7 +20,7 @@ struct HostileTests {
     func silent() throws {
         let certificate = try TestCertificate()
         defer { certificate.remove() }
-        let coordinator = try FakeCoordinator(options: ["tls-certificate": certificate.certificate, "tls-key": certificate.key, "tls": "x509"]).start()
+        let coordinator = try FakeCoordinator(options: ["tls-certificate": certificate.certificate, "tls-key": certificate.key, "tls": "x509", "websocket": "yes"]).start()
         _ = try coordinator.setMode(320, 200)
         var held: [Stream] = []
         for index in 0..<200 {
@@ -38,7 +38,7 @@ struct HostileTests {
 
     @Test("who takes too long for its handshake is sent away")
     func deadline() throws {
-        let coordinator = try FakeCoordinator(options: ["handshake-seconds": "1"]).start()
+        let coordinator = try FakeCoordinator(options: ["handshake-seconds": "1", "websocket": "yes"]).start()
         for words in [[], Array("RFB".utf8), Array("GET /".utf8), Array("RFB 003.008\n".utf8)] as [[UInt8]] {
             let stream = Stream(try Stream.connectTCP(coordinator.port))
             if !words.isEmpty { try stream.write(words) }
@@ -177,7 +177,7 @@ struct HostileTests {
 
     @Test("many connections, most of them senseless, leave no memory, no descriptors and no threads behind")
     func connects() throws {
-        let coordinator = try FakeCoordinator(options: ["password": "right"]).start()
+        let coordinator = try FakeCoordinator(options: ["password": "right", "websocket": "yes"]).start()
         _ = try coordinator.setMode(320, 200)
         var generator = SplitMix(state: 77)
         let wanted = isFull ? 10_000 : 400

@@ -72,7 +72,7 @@ struct SecurityTests {
         let certificate = try TestCertificate()
         defer { certificate.remove() }
         let coordinator = try FakeCoordinator(options: secure
-            ? ["tls": "x509", "tls-certificate": certificate.certificate, "tls-key": certificate.key, "password": "pw"] : [:]).start()
+            ? ["tls": "x509", "tls-certificate": certificate.certificate, "tls-key": certificate.key, "password": "pw", "websocket": "yes"] : ["websocket": "yes"]).start()
         let screen = try coordinator.setMode(640, 480)
         let socket = try Stream.connectTCP(coordinator.port)
         let inner = secure ? try TLSStream(socket, anonymous: false) : Stream(socket)
@@ -113,8 +113,9 @@ struct SecurityTests {
     @Test("there are as many viewers as are allowed")
     func limit() throws {
         let coordinator = try FakeCoordinator(options: ["clients": "2"]).start()
-        _ = try coordinator.setMode(100, 80)
+        let screen = try coordinator.setMode(100, 80)
         let viewers = [try coordinator.viewer(), try coordinator.viewer()]
+        for viewer in viewers { try viewer.see(screen) }
         let third = try TestViewer(Stream(try Stream.connectTCP(coordinator.port)), finish: false)
         #expect(third.stream.isClosed())
         _ = viewers
@@ -131,7 +132,7 @@ struct SecurityTests {
     }
 
     @Test("options that make no sense are refused with words", arguments: [
-        ["share": "maybe"], ["clients": "0"], ["tls": "x509"], ["keymap": "../../etc/passwd"], ["nonsense": "1"], ["handshake-seconds": "x"],
+        ["share": "maybe"], ["clients": "0"], ["tls": "x509"], ["keymap": "../../etc/passwd"], ["nonsense": "1"], ["handshake-seconds": "x"], ["origins": "console.example"],
     ])
     func options(options: [String: String]) throws {
         let coordinator = try FakeCoordinator(options: options)

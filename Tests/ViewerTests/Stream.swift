@@ -13,17 +13,25 @@ class Stream {
 
     init(_ socket: consuming OwnedDescriptor) { self.socket = socket }
 
-    static func connectTCP(_ port: UInt16) throws -> OwnedDescriptor {
+    /// Connects from any address of this machine's loopback network.
+    static func connectTCP(_ port: UInt16, from source: UInt32 = 0x7f00_0001) throws -> OwnedDescriptor {
         let raw = Glibc.socket(AF_INET, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         let owned = OwnedDescriptor(adopting: raw)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        address.sin_port = port.bigEndian
-        let result = withUnsafePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(raw, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+        // As viewers do: what is small does not wait for what was sent before to be acknowledged.
+        var on: CInt = 1
+        setsockopt(raw, CInt(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<CInt>.size))
+        func with(_ host: UInt32, _ port: UInt16, _ call: (UnsafePointer<sockaddr>, socklen_t) -> CInt) -> CInt {
+            var address = sockaddr_in()
+            address.sin_family = sa_family_t(AF_INET)
+            address.sin_addr.s_addr = host.bigEndian
+            address.sin_port = port.bigEndian
+            return withUnsafePointer(to: &address) { pointer in
+                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { call($0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+            }
         }
-        guard result == 0 else { throw SystemError("connect to", "port \(port)") }
+        guard with(source, 0, { bind(raw, $0, $1) }) == 0, with(0x7f00_0001, port, { connect(raw, $0, $1) }) == 0 else {
+            throw SystemError("connect to", "port \(port)")
+        }
         return owned
     }
 
@@ -62,6 +70,23 @@ class Stream {
     func read16() throws -> Int { try read(2).reduce(0) { $0 << 8 | Int($1) } }
     func read32() throws -> Int { try read(4).reduce(0) { $0 << 8 | Int($1) } }
 
+    /// Throws what has come away, and waits until it is as much.
+    func drop(atLeast least: Int) throws {
+        var buffer = [UInt8](repeating: 0, count: 1 << 18)
+        var dropped = held.count
+        held = []
+        while true {
+            let count = recv(socket.raw, &buffer, buffer.count, CInt(MSG_DONTWAIT))
+            if count > 0 {
+                dropped += count
+                continue
+            }
+            guard count < 0, errno == EAGAIN || errno == EINTR else { throw Closed() }
+            if dropped >= least { return }
+            dropped += try some(buffer.count).count
+        }
+    }
+
     /// Whether the exporter closes the connection; what it still says is thrown away.
     func isClosed() -> Bool {
         while true {
@@ -77,7 +102,7 @@ final class TLSStream: Stream {
     private var anonymous: gnutls_anon_client_credentials_t?
 
     init(_ socket: consuming OwnedDescriptor, anonymous isAnonymous: Bool) throws {
-        gnutls_init(&session, UInt32(GNUTLS_CLIENT))
+        gnutls_init(&session, UInt32(GNUTLS_CLIENT | GNUTLS_NO_SIGNAL))
         if isAnonymous {
             gnutls_anon_allocate_client_credentials(&anonymous)
             gnutls_credentials_set(session, GNUTLS_CRD_ANON, UnsafeMutableRawPointer(anonymous))

@@ -97,8 +97,8 @@ final class HTTPConnection {
             case .nothingYet: break
             case .ended: close()
             }
-        // Nothing is asked for: it is the connection's end.
-        case .answering: close()
+        // Nothing is asked for, so it is the connection's end. Its place stays taken while its answer is made: the number of answers is bounded by it.
+        case .answering: loop.forget(descriptor.raw)
         case .writing: send()
         case .draining(let left):
             switch IncomingBytes(from: descriptor.raw, atMost: Self.readLength) {

@@ -56,10 +56,13 @@ final class Browser {
     }
 
     private let raw: CInt
+    /// Lives as long as its browsers.
+    private let server: Server
     private let port: UInt16
     private var received: [UInt8] = []
 
     init(_ server: Server) throws {
+        self.server = server
         port = server.port
         raw = socket(AF_INET, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         try #require(raw >= 0)

@@ -10,7 +10,7 @@ STAGE := $(RELEASE)/stage
 # A static Swift runtime: dom0, where these programs run, has none.
 RELEASE_BUILD := $(SWIFT) build -c release --static-swift-stdlib --scratch-path $(RELEASE)
 
-BUILD_PACKAGES := git binutils libc6-dev libstdc++-12-dev zlib1g-dev libxen-dev libpixman-1-dev libvncserver-dev libgnutls28-dev libpng-dev libcurl4-gnutls-dev
+BUILD_PACKAGES := git binutils libc6-dev libstdc++-12-dev zlib1g-dev libxen-dev libpixman-1-dev libvncserver-dev libgnutls28-dev libpng-dev
 # What the demo has besides: the guest's firmware is built, and noVNC shown.
 DEMO_PACKAGES := gcc seabios novnc
 TEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 cpio e2fsprogs kmod gcc libc6-dev-i386 perl edid-decode

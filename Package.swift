@@ -12,7 +12,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
-        .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.0"),
     ],
     targets: [
         // What is not ours: the C libraries of the host.
@@ -54,6 +53,8 @@ let package = Package(
         .target(name: "NVMe"),
         // What a VNC server says before and around libvncserver: handshakes, security, WebSocket, comparison of tiles.
         .target(name: "RFB", dependencies: ["Platform"]),
+        // What the page and the metrics are served with: HTTP and WebSocket for strangers, bounded.
+        .target(name: "HTTPService", dependencies: ["CLinux", "Platform", "RFB"]),
         // Pictures of surfaces, as PNG.
         .target(name: "Picture", dependencies: ["CPNG", "Surface", "Platform"]),
         // LocalHost's vCPUs on KVM.
@@ -78,7 +79,7 @@ let package = Package(
         .executableTarget(
             name: "demux",
             dependencies: [
-                "Seeing", "Picture", "Surface", "ControlProtocol", "EmulatorProtocol", "Host", "Keeping", "Platform", "CLinux", "Specification", "SpecificationFile",
+                "Seeing", "Picture", "Surface", "ControlProtocol", "EmulatorProtocol", "Host", "HTTPService", "Keeping", "Platform", "CLinux", "Specification", "SpecificationFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
@@ -101,9 +102,7 @@ let package = Package(
         // One a host: the page that lists the guests, and noVNC.
         .executableTarget(
             name: "demux-web",
-            dependencies: ["CLinux", "ControlProtocol", "Surface", "Picture", "Platform", .product(name: "FlyingFox", package: "FlyingFox")],
-            // FlyingFox brings all of Foundation, whose static library wants curl although nothing here calls it.
-            linkerSettings: [.linkedLibrary("curl")]),
+            dependencies: ["CLinux", "ControlProtocol", "HTTPService", "Surface", "Picture", "Platform"]),
 
         // The same cases on either host: in `swift test` on LocalHost, in the rig on XenHost.
         .target(name: "HostConformance", dependencies: ["Host", "Platform"], path: "Tests/HostConformance"),
@@ -154,6 +153,8 @@ let package = Package(
         .testTarget(name: "DisplayTests", dependencies: ["demux-display", "VGA", "Surface", "EmulatorKit", "EmulatorProtocol", "Host", "Platform", "SeededNumbers", "TestTools"]),
         .testTarget(name: "KeyboardTests", dependencies: ["demux-keyboard", "EmulatorKit", "SeededNumbers"]),
         .testTarget(name: "NVMeTests", dependencies: ["demux-nvme", "NVMe", "CLinux", "EmulatorKit", "EmulatorProtocol", "Host", "Platform", "SeededNumbers"]),
+        .testTarget(
+            name: "HTTPServiceTests", dependencies: ["CLinux", "HTTPService", "Platform", "SeededNumbers", "TestTools"]),
         .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform", "TestTools"]),
         // The exporter as a real process, real viewers and hostile ones.
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux", "SeededNumbers", "TestTools"]),

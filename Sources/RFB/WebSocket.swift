@@ -152,6 +152,7 @@ public struct WebSocketDecoder: Sendable {
         guard let start = queue.peek(2), let first = start.first, let second = start.last else { return nil }
         guard first & 0x70 == 0 else { throw ProtocolViolation("a WebSocket frame with an extension that was not agreed on") }
         guard let operation = Operation(rawValue: first & 0xf) else { throw ProtocolViolation("a WebSocket frame of an unknown kind") }
+        guard operation != .text else { throw ProtocolViolation("a WebSocket frame of text: RFB is binary") }
         guard second & 0x80 != 0 else { throw ProtocolViolation("a WebSocket frame of a client without a mask") }
         let isFinal = first & 0x80 != 0
         let short = Int(second & 0x7f)
@@ -199,6 +200,9 @@ public enum WebSocketEncoder {
 
     /// Status 1000: the purpose is fulfilled.
     public static let close: [UInt8] = [0x88, 2, 0x03, 0xe8]
+
+    /// Status 1002: the other side has broken the protocol.
+    public static let closeForViolation: [UInt8] = [0x88, 2, 0x03, 0xea]
 
     private static func header(_ first: UInt8, length: Int) -> [UInt8] {
         var result = [first]

@@ -1,7 +1,7 @@
 /// What a WebSocket server's handshake needs of SHA-1 and Base64 (RFC 6455, 1.3). For that, and for no secret.
-enum WebSocketDigest {
+public enum WebSocketDigest {
     /// The value of Sec-WebSocket-Accept for a client's Sec-WebSocket-Key.
-    static func accept(key: String) -> String { base64(sha1(Array((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").utf8))) }
+    public static func accept(key: String) -> String { base64(sha1(Array((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").utf8))) }
 
     /// SHA-1 (RFC 3174).
     static func sha1(_ message: [UInt8]) -> [UInt8] {

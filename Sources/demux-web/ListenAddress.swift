@@ -1,4 +1,3 @@
-import FlyingSocks
 import Glibc
 
 /// An address of this host and a port: 127.0.0.1:6080, [::1]:6080.
@@ -34,7 +33,10 @@ struct ListenAddress: Equatable, Sendable {
     }
 
     /// As it stands in a URL.
-    var text: String { isIPv6 ? "[\(host)]:\(port)" : "\(host):\(port)" }
+    var text: String { text(port: port) }
+
+    /// The same with the port that was got.
+    func text(port: UInt16) -> String { isIPv6 ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
     /// Whether a text is an address in numbers.
     static func isAddress(_ text: String, _ family: CInt) -> Bool {

@@ -1,13 +1,11 @@
 import ControlProtocol
-import FlyingFox
-import Foundation
 import Glibc
 import Platform
 
 /// `demux-web`: one process a host. `demux web` starts it.
 @main
 struct Web {
-    static func main() async {
+    static func main() {
         let settings: WebSettings
         do {
             settings = try WebSettings(arguments: Array(CommandLine.arguments.dropFirst()), environment: ChildProcess.currentEnvironment())
@@ -19,7 +17,7 @@ struct Web {
         signal(SIGPIPE, SIG_IGN)
         raiseDescriptorLimit()
         do {
-            try await WebServer(settings).run { address in
+            try WebServer(settings).run { address in
                 StandardError.line("demux web: http://\(address)/ (Ctrl-C to end)")
                 if settings.noVNC == nil {
                     StandardError.line("demux web: noVNC is not installed, so guests can be seen and not used: apt-get install novnc")

@@ -1,6 +1,11 @@
 /// The one page, without anything from elsewhere.
 enum Page {
-    static let html = #"""
+    /// - Parameter nonce: by what the answer's policy knows the page's own script and style.
+    static func html(nonce: String) -> String {
+        template.split(separator: "NONCE", omittingEmptySubsequences: false).joined(separator: nonce)
+    }
+
+    private static let template = #"""
         <!doctype html>
         <html lang="en">
         <head>

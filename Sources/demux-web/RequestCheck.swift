@@ -1,6 +1,5 @@
-import FlyingFox
-import Foundation
 import Glibc
+import HTTPService
 
 /// Who may ask: browsers that show a page of ours.
 ///
@@ -12,17 +11,18 @@ struct RequestCheck: Sendable {
     let hostNames: Set<String>
 
     /// Why a request is refused; nil when it is not.
-    func refusal(_ headers: HTTPHeaders) -> String? {
-        let hosts = headers.values(for: .host)
+    func refusal(_ request: HTTPRequest) -> String? {
+        let hosts = request.values("host")
         guard hosts.count == 1, let host = hosts.first, let name = Self.name(of: host) else { return "the Host header is missing or broken" }
         guard isOurs(name) else {
             return "this server is not '\(name.prefix(100))'; ask for it as localhost or by its address, or start it with --host \(name.prefix(100))"
         }
-        if let origin = headers[HTTPHeader("Origin")] {
-            guard let separator = origin.range(of: "://"), origin[separator.upperBound...].lowercased() == host.lowercased() else {
+        let origins = request.values("origin")
+        if !origins.isEmpty {
+            guard origins.count == 1, let origin = origins.first, Self.host(of: origin) == host.lowercased() else {
                 return "the request comes from a page of another server"
             }
-        } else if let site = headers[HTTPHeader("Sec-Fetch-Site")], site == "cross-site", headers[HTTPHeader("Sec-Fetch-Mode")] != "navigate" {
+        } else if request.values("sec-fetch-site").contains("cross-site"), request.value("sec-fetch-mode") != "navigate" {
             return "the request comes from a page of another server"
         }
         return nil
@@ -32,6 +32,12 @@ struct RequestCheck: Sendable {
         if name == "localhost" || name.hasSuffix(".localhost") || hostNames.contains(name) { return true }
         if name.hasPrefix("["), name.hasSuffix("]") { return ListenAddress.isAddress(String(name.dropFirst().dropLast()), AF_INET6) }
         return ListenAddress.isAddress(name, AF_INET)
+    }
+
+    /// What follows the scheme in an origin, in small letters.
+    private static func host(of origin: String) -> String? {
+        let parts = origin.lowercased().split(separator: "/", omittingEmptySubsequences: false)
+        return parts.count == 3 && parts[0].hasSuffix(":") && parts[1].isEmpty ? String(parts[2]) : nil
     }
 
     /// A Host header without its port, in small letters.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import ControlProtocol
 import Glibc
+import HTTPService
 import Platform
 import Seeing
 
@@ -46,18 +47,23 @@ struct MetricsCommand: ParsableCommand {
             let signals = try SignalDescriptor([SIGINT, SIGTERM, SIGHUP])
             signal(SIGPIPE, SIG_IGN)
             let loop = try EventLoop()
-            let server = MetricsServer(loop: loop, checksHost: listen != nil) { Self.page(base: base) }
+            let checksHost = listen != nil
+            let server = try HTTPServer(loop: loop, limits: MetricsSite.limits) { request, _ in
+                .answer(MetricsSite.answer(request, checksHost: checksHost) { Self.page(base: base) })
+            }
             if let socket {
-                try server.add(UnixSocket.listen(.stream, path: socket))
+                let listener = try UnixSocket.listen(.stream, path: socket)
+                try listener.setNonBlocking(true)
+                try server.serve(TCPListener.Bound(listener, host: socket, port: 0))
                 Output.errorLine("metrics at \(socket)")
             } else if let listen, let address = Self.loopback(listen) {
                 for bound in try TCPListener.listen(host: address.host, ports: address.port...address.port) {
-                    try server.add(bound)
+                    try server.serve(bound)
                     Output.errorLine("metrics at http://\(bound.host.contains(":") ? "[\(bound.host)]" : bound.host):\(bound.port)/metrics")
                 }
             }
             try loop.watch(signals.descriptor.raw, for: .readable) { _ in loop.stop() }
-            try loop.run()
+            try withExtendedLifetime(server) { try loop.run() }
             if let socket { unlink(socket) }
         }
     }

@@ -56,10 +56,13 @@ final class Browser {
     }
 
     private let raw: CInt
+    /// Lives as long as its browsers.
+    private let server: Server
     private let port: UInt16
     private var received: [UInt8] = []
 
     init(_ server: Server) throws {
+        self.server = server
         port = server.port
         raw = socket(AF_INET, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         try #require(raw >= 0)
@@ -99,6 +102,12 @@ final class Browser {
     }
 
     func answer() throws -> Answer {
+        let head = try head()
+        return Answer(status: head.status, headers: head.headers, body: take(head.headers["content-length"].flatMap { Int($0) } ?? 0))
+    }
+
+    /// An answer up to its body.
+    func head() throws -> Answer {
         var head = ""
         while !head.hasSuffix("\r\n\r\n") { head.unicodeScalars.append(Unicode.Scalar(try #require(take(1).first, "it closed after: \(head)"))) }
         let lines = head.split(separator: "\r\n")
@@ -108,7 +117,7 @@ final class Browser {
             if parts.count == 2 { headers[parts[0].lowercased()] = String(parts[1].drop { $0 == " " }) }
         }
         let status = lines.first?.split(separator: " ").dropFirst().first.flatMap { Int($0) }
-        return Answer(status: try #require(status), headers: headers, body: take(headers["content-length"].flatMap { Int($0) } ?? 0))
+        return Answer(status: try #require(status), headers: headers, body: [])
     }
 
     /// So many bytes, fewer only at the end.

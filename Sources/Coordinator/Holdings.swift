@@ -30,6 +30,8 @@ final class Holdings {
     /// Called when there is something that a coordinator's successor has to know.
     var changed: (() -> Void)?
     let counters: CounterMemory
+    /// What its processes have done against the protocol.
+    let faults: FaultLog
     private(set) var state: StateMemory?
     /// The version of what is in the state, as its emulator says in `hello`; nil: none, or it came with a saved guest.
     private(set) var stateVersion: Int?
@@ -44,11 +46,15 @@ final class Holdings {
     private var isRestored = false
     private var presetRegions: [Preset] = []
 
-    init(name: String) throws(SystemError) { counters = try CounterMemory(name: name) }
+    init(name: String) throws(SystemError) {
+        counters = try CounterMemory(name: name)
+        faults = FaultLog(emulator: name)
+    }
 
     /// Takes over what a predecessor of this coordinator kept, without the server.
     init(adopting kept: KeptHoldings, counters: CounterMemory, state: StateMemory?) {
         self.counters = counters
+        faults = FaultLog(emulator: kept.name)
         self.state = state
         stateVersion = kept.stateVersion
         restarts = kept.restarts

@@ -48,6 +48,8 @@ final class EmulatorSession {
     var capabilities: Set<String> = []
     /// The version of what it writes into its state.
     var stateVersion = 1
+    /// Says before it is told to start why it may not, if it may not. Where somebody may object, nothing of its predecessor's is given back before.
+    var objection: (() -> String?)?
     /// Called in place of the answer to `hello`, which is given by `attach()` then.
     var greeted: (() -> Void)?
     /// A `hello` that waits for its answer.
@@ -303,6 +305,7 @@ final class EmulatorSession {
             }
         }
         context.unplug.settle(self, removed: leftOutDevices)
+        if let reason = objection?() { return failStart(reason) }
         if mode != .exporter {
             guard let server = holdings.server else { return failStart("it was never attached") }
             do {

@@ -72,7 +72,12 @@ final class Holdings {
     /// Whether an emulator that says this can go on from the state that is there.
     /// - Throws: Refusal when it knows neither its version nor its length.
     func checkState(_ hello: Hello) throws(Refusal) {
-        guard let state, state.isUsed, let length = hello.state, length != 0 else { return }
+        guard let state, state.isUsed else { return }
+        guard let length = hello.state, length != 0 else {
+            throw Refusal(
+                .invalid, asked: "no state",
+                message: "the state that is there has \(state.length) bytes, which this program would not go on from; use one that does, or detach the emulator first and begin anew")
+        }
         let own = hello.stateVersion ?? 1
         let asked = "a state of version \(own) and \(length) bytes"
         if let stateVersion, stateVersion != own, hello.stateAccepts?.contains(stateVersion) != true {

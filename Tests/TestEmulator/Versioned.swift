@@ -5,7 +5,13 @@ import Glibc
 /// replaced by another build of itself. The second argument lists the versions that it goes on from; the third is a way to fail.
 struct Versioned: Emulator, ~Copyable {
     static let name = "versioned"
-    static var stateLength: Int { 256 }
+    static var stateLength: Int {
+        switch word(4) {
+        case "stateless": 0
+        case "larger": 512
+        default: 256
+        }
+    }
     static var stateVersion: Int { Int(word(2) ?? "") ?? 1 }
     static var stateAccepts: [Int] { (word(3) ?? "").split(separator: ",").compactMap { Int($0) } }
 
@@ -24,11 +30,13 @@ struct Versioned: Emulator, ~Copyable {
             for place in 0..<32 { state[source + place] = UInt8(0) }
             for place in 0..<32 { state[base + place] = old[place] }
         }
-        _ = try setup.claim(ports: 0x500, count: 32, label: "registers")
+        let claimed: Int = Self.word(4) == "fewer" ? 16 : 32
+        _ = try setup.claim(ports: Self.word(4) == "elsewhere" ? 0x508 : 0x500, count: claimed, label: "registers")
         switch Self.word(4) {
         case "slow": usleep(60_000_000)
         case "dies": kill(getpid(), SIGKILL)
         case "gives-up": exit(1)
+        case "besides": _ = try setup.claim(ports: 0x520, count: 4, label: "besides")
         case "more":
             // Another claim than its predecessor's, which is to be taken back when it fails.
             _ = try setup.claim(ports: 0x520, count: 4, label: "more")

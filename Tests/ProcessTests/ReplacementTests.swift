@@ -101,7 +101,7 @@ struct ReplacementTests {
     @Test(
         "one with another state, none, or other claims is refused in words that say what differs, and the guest keeps its device",
         arguments: [
-            ("stateless", "has 4"), ("larger", "bytes; use a program with as many"), ("fewer", "does not claim ports 0x500-0x51f (registers); it claims besides ports 0x500-0x50f"),
+            ("stateless", "which this program would not go on from"), ("larger", "bytes; use a program with as many"), ("fewer", "has ports 0x500-0x51f there, and serves"), ("none", "it does not claim ports 0x500-0x51f (registers)"),
             ("elsewhere", "has ports 0x500-0x51f there, and serves"), ("besides", "it claims besides ports 0x520-0x523 (besides)"),
         ], ways)
     func differs(program: (fault: String, words: String), throughRelay: Bool) throws {

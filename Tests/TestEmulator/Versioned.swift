@@ -8,7 +8,7 @@ struct Versioned: Emulator, ~Copyable {
     static var stateLength: Int {
         switch word(4) {
         case "stateless": 0
-        case "larger": 512
+        case "larger": 1 << 16
         default: 256
         }
     }
@@ -31,7 +31,8 @@ struct Versioned: Emulator, ~Copyable {
             for place in 0..<32 { state[base + place] = old[place] }
         }
         let claimed: Int = Self.word(4) == "fewer" ? 16 : 32
-        _ = try setup.claim(ports: Self.word(4) == "elsewhere" ? 0x508 : 0x500, count: claimed, label: "registers")
+        let first: UInt16 = Self.word(4) == "elsewhere" ? 0x508 : 0x500
+        if Self.word(4) != "none" { _ = try setup.claim(ports: first, count: claimed, label: "registers") }
         switch Self.word(4) {
         case "slow": usleep(60_000_000)
         case "dies": kill(getpid(), SIGKILL)

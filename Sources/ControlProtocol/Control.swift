@@ -118,11 +118,15 @@ public struct GuestStatus: Codable, Equatable, Sendable {
     public var vnc: ExporterStatus?
     /// What the guest has unplugged; nil while it has said nothing about it.
     public var unplug: UnplugStatus?
+    /// Messages that came on the control socket and are none, by kind as in `EmulatorStatus.faults`; nil: none.
+    public var faults: [String: UInt64]?
 
     public init(
         domain: UInt16, name: String, host: String, coordinatorPID: Int32, specification: String, vcpus: Int, qemu: QEMUStatus? = nil,
-        adoptions: Int? = nil, broken: String? = nil, emulators: [EmulatorStatus] = [], interpositions: [Interposition] = [], display: DisplayStatus? = nil, vnc: ExporterStatus? = nil, unplug: UnplugStatus? = nil
+        adoptions: Int? = nil, broken: String? = nil, emulators: [EmulatorStatus] = [], interpositions: [Interposition] = [], display: DisplayStatus? = nil, vnc: ExporterStatus? = nil, unplug: UnplugStatus? = nil,
+        faults: [String: UInt64]? = nil
     ) {
+        self.faults = faults
         self.unplug = unplug
         self.adoptions = adoptions
         self.broken = broken
@@ -193,10 +197,13 @@ public struct EmulatorStatus: Codable, Equatable, Sendable {
     public var parked: UInt64?
     /// How often another program has taken its place; nil: never.
     public var replacements: Int?
+    /// What it has done against the protocol, and how often: "malformed-message", "forgotten-bell", "invalid-slot-state"; nil: nothing.
+    public var faults: [String: UInt64]?
     public init(
         name: String, program: String, pid: Int32, state: String, mode: String, server: UInt16?, claims: [ClaimStatus], counters: [String: UInt64],
-        restarts: Int? = nil, hung: HungStatus? = nil, parked: UInt64? = nil, replacements: Int? = nil
+        restarts: Int? = nil, hung: HungStatus? = nil, parked: UInt64? = nil, replacements: Int? = nil, faults: [String: UInt64]? = nil
     ) {
+        self.faults = faults
         self.hung = hung
         self.parked = parked
         self.replacements = replacements

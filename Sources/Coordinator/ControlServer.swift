@@ -19,12 +19,17 @@ final class ControlServer {
     private let loop: EventLoop
     private let listener: OwnedDescriptor
     private var connections: [CInt: Connection] = [:]
+    private let logBook: LogBook
+    /// What came that is no request.
+    let faults = FaultLog(source: "the control socket", name: "control")
     private let answer: (ControlRequest, ControlPeer, @escaping (ControlReply) -> Void) -> Void
 
     init(
-        loop: EventLoop, listener: consuming OwnedDescriptor, answer: @escaping (ControlRequest, ControlPeer, @escaping (ControlReply) -> Void) -> Void
+        loop: EventLoop, listener: consuming OwnedDescriptor, logBook: LogBook,
+        answer: @escaping (ControlRequest, ControlPeer, @escaping (ControlReply) -> Void) -> Void
     ) throws(SystemError) {
         self.loop = loop
+        self.logBook = logBook
         self.answer = answer
         self.listener = listener
         try self.listener.setNonBlocking(true)
@@ -74,6 +79,7 @@ final class ControlServer {
                 }
             }
         } catch {
+            faults.note(.malformedMessage, "process \(connection.peer.pid) sent what is no request: \(error)", in: logBook)
             send(.failed("\(error)"), to: connection, raw)
         }
     }

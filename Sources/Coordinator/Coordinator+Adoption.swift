@@ -97,7 +97,7 @@ extension Coordinator {
     private func adopt(_ known: KeptHoldings, of process: KeptEmulator?) throws {
         let holdings = try context.adoptHoldings(known)
         guard let id = known.server.flatMap({ ServerID($0) }) else { return }
-        let server = KeptServer(id, name: known.name, context: context)
+        let server = KeptServer(id, name: known.name, context: context, faults: holdings.faults)
         holdings.server = server
         // The last claim may have been written down and not made.
         for entry in context.registry.claims(of: .emulator(known.name)) { try context.host.mapAgain(entry.range, to: id) }

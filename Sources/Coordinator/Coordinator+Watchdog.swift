@@ -1,5 +1,6 @@
 import EmulatorProtocol
 import Glibc
+import Host
 import Platform
 import Specification
 
@@ -41,6 +42,32 @@ extension Coordinator {
             ])
         // What follows is what follows any death. SIGKILL reaches a stopped process too.
         if restarts { session.process?.signal(SIGKILL) }
+    }
+
+    /// Ends an emulator's process that has left a slot in a state that is none, when another one is to take its place.
+    /// - Returns: whether one is to; otherwise what waits has to be answered now.
+    func replaceBroken(_ name: String) -> Bool {
+        guard !context.dying, replacements[name] == nil, let session = sessions.first(where: { $0.name == name }), !session.isLeaving,
+            whenHung(session) == .restart
+        else { return false }
+        if session.state == .serving { session.process?.signal(SIGKILL) }
+        return true
+    }
+
+    /// Hears of the answers that a host found by itself because nobody had rung.
+    func watchBells() throws(HostError) {
+        guard let host = context.host as? any BellWatchingHost else { return }
+        do {
+            try loop.watch(host.forgottenBellDescriptor, for: .readable) { [weak self] _ in
+                for bell in host.takeForgottenBells() {
+                    guard let self, let session = self.sessions.first(where: { $0.server == bell.server }) else { continue }
+                    session.holdings.faults.note(
+                        .forgottenBell, "it has answered on slot \(bell.vcpu) without ringing", ["slot": "\(bell.vcpu)"], in: self.logBook)
+                }
+            }
+        } catch {
+            throw HostError("hear of", "forgotten doorbells of \(host.domain)", .failed(error.code), detail: "\(error)")
+        }
     }
 
     private func goesOn(_ session: EmulatorSession, slot: Int) {

@@ -74,6 +74,8 @@ public final class Coordinator {
             loop: loop, host: host, logBook: logBook, allowsDirect: !(host is any IsolatingHost), restrictedTo: settings.restrictedTo,
             unplug: specification.unplug)
         context.unplug.sessions = { [weak self] in self?.sessions ?? [] }
+        context.replaceBroken = { [weak self] in self?.replaceBroken($0) ?? false }
+        try watchBells()
         context.observations.isOpen = settings.observes
         context.observations.sessions = { [weak self] in self?.sessions ?? [] }
         if let program = settings.watchdog, let end = settings.directory.lastIndex(of: "/") {
@@ -172,7 +174,7 @@ public final class Coordinator {
     }
 
     private func controlServer(_ listener: consuming OwnedDescriptor) throws(SystemError) -> ControlServer {
-        try ControlServer(loop: loop, listener: listener) { [unowned self] request, peer, reply in self.answer(request, peer, reply) }
+        try ControlServer(loop: loop, listener: listener, logBook: logBook) { [unowned self] request, peer, reply in self.answer(request, peer, reply) }
     }
 
     /// Takes over a predecessor's folder and control socket: who connected in between is answered now.
@@ -223,7 +225,7 @@ public final class Coordinator {
             domain: context.host.domain.rawValue, name: settings.guestName, host: settings.hostKind, coordinatorPID: getpid(),
             specification: specification.source, vcpus: context.vcpuCount, qemu: qemu, adoptions: adoptions > 0 ? adoptions : nil, broken: broken, emulators: sessions.map(\.status),
             interpositions: context.registry.interpositions, display: context.surfaces.status, vnc: context.vnc?.status,
-            unplug: context.unplug.status)
+            unplug: context.unplug.status, faults: control?.faults.counts)
     }
 
     // MARK: end

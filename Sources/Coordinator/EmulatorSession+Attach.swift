@@ -110,7 +110,7 @@ extension EmulatorSession {
         if let kept = holdings.server {
             server = kept
         } else {
-            server = KeptServer(try context.takeServer(), name: name, context: context)
+            server = KeptServer(try context.takeServer(), name: name, context: context, faults: holdings.faults)
             holdings.server = server
         }
         var ring = true

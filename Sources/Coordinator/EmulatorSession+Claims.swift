@@ -23,7 +23,7 @@ extension EmulatorSession {
 
     func take(_ range: IORange, label: String) throws(Refusal) -> Int {
         guard let server, !context.dying else { throw Refusal(.order, asked: "\(range)", message: "the guest is going away") }
-        if let number = adopt(range) { return number }
+        if let number = try adopt(range) { return number }
         guard context.registry.claims(of: owner).count - inherited.count < Self.mostClaims else {
             throw Refusal(.exhausted, asked: "\(range)", message: "an emulator can have \(Self.mostClaims) claims; claim fewer, longer ranges")
         }
@@ -80,14 +80,19 @@ extension EmulatorSession {
 
     /// Takes over a claim of the predecessor's: the host routes it here already, and goes on doing so.
     /// - Returns: its number; nil when the predecessor had no such range. What it had that lies in the way is given back then.
-    private func adopt(_ range: IORange) -> Int? {
+    private func adopt(_ range: IORange) throws(Refusal) -> Int? {
         guard !inherited.isEmpty else { return nil }
         let left = context.registry.claims(of: owner).filter { inherited.contains($0.number) }
         if let entry = left.first(where: { $0.range == range }) {
             inherited.remove(entry.number)
             return entry.number
         }
-        for entry in left where entry.range.overlaps(range) { drop(entry) }
+        for entry in left where entry.range.overlaps(range) {
+            guard objection == nil else {
+                throw Refusal(.invalid, asked: "\(range)", message: "the program whose place this one is to take has \(entry.range) there, and serves")
+            }
+            drop(entry)
+        }
         return nil
     }
 
@@ -98,6 +103,17 @@ extension EmulatorSession {
             if case .pci(let address) = entry.range { functions.append((address, entry.label)) }
         }
         return (functions.first { $0.1 == label } ?? functions.first)?.0
+    }
+
+    /// What it has claimed otherwise than its predecessor; nil: nothing.
+    var claimDifference: String? {
+        func list(_ title: String, _ numbers: Set<Int>) -> [String] {
+            let found = context.registry.claims(of: owner).filter { numbers.contains($0.number) }.map { "\($0.range) (\($0.label))" }
+            guard !found.isEmpty else { return [] }
+            return [title + " " + found.prefix(4).joined(separator: ", ") + (found.count > 4 ? " and \(found.count - 4) more" : "")]
+        }
+        let differences = list("it does not claim", inherited) + list("it claims besides", changes.added)
+        return differences.isEmpty ? nil : "its claims are not those of the one that serves: " + differences.joined(separator: "; ")
     }
 
     /// Gives back what the predecessor had and this one has not claimed.

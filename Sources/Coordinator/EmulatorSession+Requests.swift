@@ -78,7 +78,7 @@ extension EmulatorSession {
         if isRepeating { return send(.ok(Reply()), re: re) }
         guard state == .greeted else { throw Refusal(.order, asked: "ready", message: "it was said before") }
         state = .ready
-        dropInherited()
+        if objection == nil { dropInherited() }
         send(.ok(Reply()), re: re)
         begin()
     }

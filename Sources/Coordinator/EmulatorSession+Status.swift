@@ -14,7 +14,8 @@ extension EmulatorSession {
             claims: context.registry.claims(of: owner).map { EmulatorStatus.ClaimStatus(range: "\($0.range)", label: $0.label) },
             counters: values, restarts: holdings.restarts > 0 ? holdings.restarts : nil,
             hung: hangs.map { HungStatus(request: $0.request, slot: $0.slot, seconds: $0.seconds) }, parked: holdings.server.flatMap { $0.answered > 0 ? $0.answered : nil },
-            replacements: holdings.replacements > 0 ? holdings.replacements : nil)
+            replacements: holdings.replacements > 0 ? holdings.replacements : nil,
+            faults: holdings.faults.counts)
     }
 
     private var stateText: String {

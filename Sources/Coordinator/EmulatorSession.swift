@@ -48,6 +48,8 @@ final class EmulatorSession {
     var capabilities: Set<String> = []
     /// The version of what it writes into its state.
     var stateVersion = 1
+    /// Says before it is told to start why it may not, if it may not. Where somebody may object, nothing of its predecessor's is given back before.
+    var objection: (() -> String?)?
     /// Called in place of the answer to `hello`, which is given by `attach()` then.
     var greeted: (() -> Void)?
     /// A `hello` that waits for its answer.
@@ -219,6 +221,7 @@ final class EmulatorSession {
                 case .message(let bytes, _): handle(bytes)
                 }
             } catch {
+                noteMalformed(error.reason)
                 send(.error(Refusal(.malformed, asked: "a packet", message: error.reason)))
             }
         }
@@ -242,6 +245,7 @@ final class EmulatorSession {
         do {
             packet = try Packet.decoded(bytes)
         } catch {
+            noteMalformed(error.reason)
             // A broken answer is not answered, or two sides could go on refusing each other's refusals.
             if error.isAnswer { return }
             send(.error(Refusal(error.unsupported ? .unsupported : .malformed, asked: "a packet", message: error.reason)), re: error.id)
@@ -259,7 +263,9 @@ final class EmulatorSession {
             switch packet.body {
             case .ok(let reply): answer?(.success(reply))
             case .error(let refusal): answer?(.failure(refusal))
-            default: send(.error(Refusal(.malformed, asked: packet.body.type, message: "only ok and error carry 're'")), re: packet.id)
+            default:
+                noteMalformed("'\(packet.body.type)' carries 're'")
+                send(.error(Refusal(.malformed, asked: packet.body.type, message: "only ok and error carry 're'")), re: packet.id)
             }
             return
         }
@@ -272,6 +278,10 @@ final class EmulatorSession {
             // A refused claim before ready: the emulator may do without it; if it exits instead, this is the reason.
             if started != nil { lastWords = "it was refused \(error)" }
         }
+    }
+
+    private func noteMalformed(_ what: String) {
+        holdings.faults.note(.malformedMessage, "it sent a message that is malformed or of an unknown type: \(what)", in: context.logBook)
     }
 
     var lastWords: String?
@@ -295,6 +305,7 @@ final class EmulatorSession {
             }
         }
         context.unplug.settle(self, removed: leftOutDevices)
+        if let reason = objection?() { return failStart(reason) }
         if mode != .exporter {
             guard let server = holdings.server else { return failStart("it was never attached") }
             do {

@@ -23,6 +23,8 @@ final class GuestContext {
     let input = InputRouter()
     /// What looks whether emulators go on; nil: nobody does.
     var watchdog: WatchdogClient?
+    /// Ends the process of an emulator, by its name, that can go on serving no more, if another one is to take its place; says whether it is.
+    var replaceBroken: (String) -> Bool = { _ in false }
     /// Who looks at latencies and traces.
     let observations = ObservationBoard()
     /// The exporter's desk, when the guest has one.

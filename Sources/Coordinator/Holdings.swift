@@ -30,6 +30,8 @@ final class Holdings {
     /// Called when there is something that a coordinator's successor has to know.
     var changed: (() -> Void)?
     let counters: CounterMemory
+    /// What its processes have done against the protocol.
+    let faults: FaultLog
     private(set) var state: StateMemory?
     /// The version of what is in the state, as its emulator says in `hello`; nil: none, or it came with a saved guest.
     private(set) var stateVersion: Int?
@@ -44,11 +46,15 @@ final class Holdings {
     private var isRestored = false
     private var presetRegions: [Preset] = []
 
-    init(name: String) throws(SystemError) { counters = try CounterMemory(name: name) }
+    init(name: String) throws(SystemError) {
+        counters = try CounterMemory(name: name)
+        faults = FaultLog(emulator: name)
+    }
 
     /// Takes over what a predecessor of this coordinator kept, without the server.
     init(adopting kept: KeptHoldings, counters: CounterMemory, state: StateMemory?) {
         self.counters = counters
+        faults = FaultLog(emulator: kept.name)
         self.state = state
         stateVersion = kept.stateVersion
         restarts = kept.restarts
@@ -66,7 +72,12 @@ final class Holdings {
     /// Whether an emulator that says this can go on from the state that is there.
     /// - Throws: Refusal when it knows neither its version nor its length.
     func checkState(_ hello: Hello) throws(Refusal) {
-        guard let state, state.isUsed, let length = hello.state, length != 0 else { return }
+        guard let state, state.isUsed else { return }
+        guard let length = hello.state, length != 0 else {
+            throw Refusal(
+                .invalid, asked: "no state",
+                message: "the state that is there has \(state.length) bytes, which this program would not go on from; use one that does, or detach the emulator first and begin anew")
+        }
         let own = hello.stateVersion ?? 1
         let asked = "a state of version \(own) and \(length) bytes"
         if let stateVersion, stateVersion != own, hello.stateAccepts?.contains(stateVersion) != true {

@@ -10,6 +10,7 @@ final class KeptServer {
     let id: ServerID
     private let name: String
     private unowned let context: GuestContext
+    private let faults: FaultLog
     /// Stands between the host's pages and an emulator that cannot serve those; nil for one that does.
     private(set) var relay: Relay? { didSet { context.recorder.changed() } }
     private var parked: ParkedServer?
@@ -32,7 +33,9 @@ final class KeptServer {
     /// Requests and posted writes that the coordinator has answered or dropped in the emulator's place.
     var answered: UInt64 { answeredBefore &+ (parked?.answered ?? 0) &+ (relay?.answered ?? 0) }
 
-    init(_ id: ServerID, name: String, context: GuestContext) {
+    /// - Parameter faults: where what its emulator does against the protocol is counted.
+    init(_ id: ServerID, name: String, context: GuestContext, faults: FaultLog) {
+        self.faults = faults
         self.id = id
         self.name = name
         self.context = context
@@ -43,7 +46,7 @@ final class KeptServer {
     /// Puts a relay between, if there is none, for a process that is to be attached.
     func useRelay() throws -> Relay {
         if let relay { return relay }
-        let made = try Relay(name: name, context: context, channel: try context.host.openChannel(id))
+        let made = try Relay(name: name, context: context, channel: try context.host.openChannel(id), faults: faults)
         made.keepPage()
         made.keepJournal()
         relay = made
@@ -90,8 +93,10 @@ final class KeptServer {
         guard isOpen, !isClosed, !context.dying else { return }
         // One that was never started has nothing, and whoever comes next may need none.
         if relay?.isRunning == false { relay = nil }
-        if let relay {
-            do { try relay.renew() } catch { context.logBook.note(.error, "emulator '\(name)': \(error)") }
+        do {
+            if let relay { try relay.renew() } else { try repairSlots() }
+        } catch {
+            context.logBook.note(.error, "emulator '\(name)': \(error)")
         }
         let end = deadline ?? EventLoop.now() &+ UInt64(max(budget, 0)) &* 1_000_000
         deadline = end
@@ -104,7 +109,7 @@ final class KeptServer {
     /// - Parameter isServed: whether a process has been told to serve it, which may have died since: that is heard of soon.
     func goOn(_ kept: KeptHoldings, isServed: Bool, budget: Int) throws {
         isOpen = kept.isOpen
-        if kept.hasRelay { relay = try Relay(adopting: name, context: context, server: id) }
+        if kept.hasRelay { relay = try Relay(adopting: name, context: context, server: id, faults: faults) }
         guard isOpen else { return }
         if kept.isClosed { return close() }
         isHandedOver = isServed
@@ -117,6 +122,16 @@ final class KeptServer {
     func setAside() throws(SystemError) { try relay?.setAside() }
     func takeBack() throws(SystemError) { try relay?.takeBack() }
     func forgetAside() { relay?.forgetAside() }
+
+    /// Slots of the host's own page that the dead process has left in no state at all: its successor finds them as taken.
+    private func repairSlots() throws(HostError) {
+        let channel = try context.host.openChannel(id)
+        withExtendedLifetime(channel) {
+            for vcpu in 0..<channel.vcpuCount where channel.slots.repair(vcpu) {
+                faults.note(.invalidSlotState, "it has died and left slot \(vcpu) in a state that is none", ["slot": "\(vcpu)"], in: context.logBook)
+            }
+        }
+    }
 
     private func arm(_ delay: Duration) {
         cancelTimer()

@@ -26,7 +26,15 @@ public final class LogBook {
     public init(logger: Logger) { self.logger = logger }
 
     /// What happened to an emulator, for programs that read swift-log's metadata: one line each.
-    public enum Event: String, Sendable { case exit, restart, park, hung, slow, refusal }
+    public enum Event: String, Sendable {
+        case exit, restart, park, hung, slow, refusal
+        /// A control message that is not what its protocol allows, or of a type that nobody knows.
+        case malformedMessage = "malformed-message"
+        /// An answer that nobody was told of.
+        case forgottenBell = "forgotten-bell"
+        /// A slot in a state in which no emulator may leave it.
+        case invalidSlotState = "invalid-slot-state"
+    }
 
     /// What the coordinator itself has to say.
     public func note(_ level: Logger.Level, _ text: String) {

@@ -44,6 +44,7 @@ final class ParkedServer {
     func pump() {
         drainRing()
         for vcpu in 0..<channel.vcpuCount {
+            _ = channel.slots.repair(vcpu)
             let state = channel.slots.state(vcpu)
             guard state == .ready || state == .inProcess else { continue }
             let request = channel.slots.copy(vcpu)

@@ -12,14 +12,14 @@ extension Relay {
     func keepJournal() { context.recorder.keep(journal.descriptor, as: KeptName.holdings(name) + KeptPart.relayJournal) }
 
     /// A predecessor's.
-    convenience init(adopting name: String, context: GuestContext, server: ServerID) throws {
+    convenience init(adopting name: String, context: GuestContext, server: ServerID, faults: FaultLog) throws {
         let recorder = context.recorder
         guard let bag = recorder.takeAll(KeptName.holdings(name) + KeptPart.relay) else {
             throw SystemError("take over", "the relay of emulator '\(name)'", reason: "the keeper does not hold its page")
         }
         let page = try RelayPage(adopting: bag)
         let journal = try RelayJournal(adopting: try recorder.take(KeptName.holdings(name) + KeptPart.relayJournal))
-        try self.init(name: name, context: context, channel: try context.host.openChannel(server), page: page, journal: journal)
+        try self.init(name: name, context: context, channel: try context.host.openChannel(server), faults: faults, page: page, journal: journal)
     }
 
     /// Finds the jobs that were under way: what the emulator has not been given is given to it, what it has answered is taken.
@@ -34,6 +34,7 @@ extension Relay {
         }
         resumePosted()
         collect()
+        if jobs.contains(where: { $0 != nil }) { startRounds() }
         // What was submitted last may never have been rung for.
         page.kick.ring()
     }

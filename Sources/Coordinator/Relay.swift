@@ -19,6 +19,8 @@ final class Relay {
         /// The repetition that it is.
         var index: UInt32 = 0
         var value: UInt64 = 0
+        /// Which of the accesses that were given to the emulator it is; 0: none yet.
+        var serial: UInt64 = 0
     }
 
     let context: GuestContext
@@ -37,6 +39,12 @@ final class Relay {
     private(set) var isParked = false
     /// Requests and posted writes that were answered or dropped here.
     private(set) var answered: UInt64 = 0
+    /// What the emulator does against the protocol.
+    private let faults: FaultLog
+    /// Finds what no bell told of.
+    private var rounds = RelayRounds()
+    /// Accesses that the emulator was given.
+    private var submissions: UInt64 = 0
 
     /// Slots that the emulator is told of: one for each vCPU and one for posted writes.
     var slotCount: Int { channel.vcpuCount + 1 }
@@ -47,7 +55,9 @@ final class Relay {
 
     /// - Parameters:
     ///   - page: a predecessor's, with the jobs that it had under way in `journal`.
-    init(name: String, context: GuestContext, channel: any SharedChannel, page: RelayPage? = nil, journal: RelayJournal? = nil) throws(SystemError) {
+    init(
+        name: String, context: GuestContext, channel: any SharedChannel, faults: FaultLog, page: RelayPage? = nil, journal: RelayJournal? = nil
+    ) throws(SystemError) {
         guard channel.vcpuCount < VCPUID.limit else {
             throw SystemError(
                 "relay", "emulator '\(name)'", reason: "the guest has \(channel.vcpuCount) vCPUs",
@@ -56,6 +66,7 @@ final class Relay {
         self.name = name
         self.context = context
         self.channel = channel
+        self.faults = faults
         memory = try? context.host.guestMemory()
         if let page { self.page = page } else { self.page = try RelayPage(name: name) }
         if let journal { self.journal = journal } else { self.journal = try RelayJournal(name: name) }
@@ -114,6 +125,8 @@ final class Relay {
     }
 
     func stop() {
+        if let timer = rounds.timer { context.loop.cancel(timer) }
+        rounds.timer = nil
         guard isRunning else { return }
         isRunning = false
         context.loop.forget(channel.waitDescriptor)
@@ -275,6 +288,8 @@ final class Relay {
     }
 
     private func submit(_ slot: Int, _ index: UInt32, _ request: IORequest) {
+        submissions &+= 1
+        jobs[slot]?.serial = submissions
         journal.noteSubmitted(slot, index &+ 1)
         // The page is shared with the emulator: if it has left the slot in a state that is not NONE, it is put right.
         if !slots.submit(slot, request) {
@@ -282,11 +297,21 @@ final class Relay {
             _ = slots.submit(slot, request)
         }
         page.kick.ringShared()
+        startRounds()
     }
 
+    /// Takes what the emulator has answered, and sees to slots that it has left in a state in which no answer can come.
     func collect() {
         for slot in jobs.indices {
-            guard var job = jobs[slot], slots.state(slot) == .responseReady else { continue }
+            guard var job = jobs[slot] else { continue }
+            switch slots.state(slot) {
+            case .ready, .inProcess: continue
+            case .responseReady: break
+            // Taken from under the vCPU (NONE), or nothing that is a state.
+            default:
+                recover(slot, job)
+                continue
+            }
             let value = slots.copy(slot).data & AccessSize.allOnes(job.request.size)
             if job.request.direction == .read {
                 if job.request.dataIsPointer {
@@ -310,6 +335,53 @@ final class Relay {
             if slot == postedSlot { continue }
             finish(slot, data: job.request.direction == .read && !job.request.dataIsPointer ? job.value : job.request.data)
         }
+    }
+
+    /// A slot whose request can never be answered any more: it is the next process's, if there is to be one, and answered with all-ones otherwise.
+    private func recover(_ slot: Int, _ job: Job) {
+        let what = slots.state(slot) == nil ? "state \(slots.rawState(slot)), which is none" : "no request, instead of answering it"
+        faults.note(
+            .invalidSlotState, "it has left slot \(slot) with \(what): \(job.single.words)", ["slot": "\(slot)", "state": "\(slots.rawState(slot))"],
+            in: context.logBook)
+        if slots.state(slot) == nil, context.replaceBroken(name) { return slots.submitTaken(slot, job.single) }
+        jobs[slot] = nil
+        slots.clear(slot)
+        answered &+= 1
+        if slot == postedSlot { consumePosted() } else { finish(slot, data: job.request.unservedAnswer) }
+    }
+
+    func startRounds() {
+        guard rounds.timer == nil else { return }
+        rounds.timer = context.loop.after(RelayRounds.period) { [weak self] in
+            guard let self else { return }
+            self.rounds.timer = nil
+            self.goRound()
+        }
+    }
+
+    /// Finds answers that nobody rang for, and slots in no state, while requests are under way.
+    private func goRound() {
+        guard isRunning else { return }
+        var answers: [RelayRounds.Answer] = []
+        var isBroken = false
+        for slot in jobs.indices {
+            guard let job = jobs[slot] else { continue }
+            switch slots.state(slot) {
+            case .ready, .inProcess: continue
+            case .responseReady: answers.append(.init(slot: slot, serial: job.serial))
+            default: isBroken = true
+            }
+        }
+        let unrung = rounds.look(answers)
+        for answer in unrung {
+            let request = jobs[answer.slot]?.single.words ?? "a request"
+            faults.note(.forgottenBell, "it has answered on slot \(answer.slot) without ringing: \(request)", ["slot": "\(answer.slot)"], in: context.logBook)
+        }
+        if isBroken || !unrung.isEmpty {
+            collect()
+            pump()
+        }
+        if jobs.contains(where: { $0 != nil }) { startRounds() }
     }
 
     func finish(_ vcpu: Int, data: UInt64) {

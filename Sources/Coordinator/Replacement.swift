@@ -7,7 +7,7 @@ import Specification
 /// One program taking a running one's place: `demux replace`.
 ///
 /// The new process starts and says hello while the old one serves. Then the old one finishes what it has taken, lets go of its notifications and
-/// stands still; the new one is attached to the same server, claims what the old one had, goes on from its state, and is told to start. Until
+/// stands still; the new one is attached to the same server, claims exactly what the old one had, goes on from its state, and is told to start. Until
 /// then the old one gets everything back if anything goes wrong, and the guest has seen a pause. Used on the loop's thread only.
 final class Replacement {
     enum End {
@@ -50,6 +50,7 @@ final class Replacement {
             self.context.loop.soon { self.started(reason) }
         }
         new.greeted = { [weak self] in self?.greeted() }
+        new.objection = { [weak new] in new?.claimDifference }
         self.new = new
     }
 
@@ -63,6 +64,10 @@ final class Replacement {
         // One process at a time can be notified, which an older program does not know of. (A relay has doorbells for each.)
         guard !old.servesHostPages || old.capabilities.contains("release") else {
             return fail("the process that serves cannot let go of its notifications ('release'); detach it, and attach this one")
+        }
+        // A state of another length is refused with `hello`; one where there was none would begin as a device that the guest has not set up.
+        if old.holdings.state == nil, let length = new.waitingHello?.hello.state, length != 0 {
+            return fail("it wants a state of \(length) bytes, and the one that serves keeps none; detach that one, and attach this one")
         }
         phase = .quieting
         quietSince = EventLoop.now()
@@ -101,6 +106,7 @@ final class Replacement {
         new.lines.formUnion(old.lines)
         old.lines = []
         new.changes = ClaimChanges()
+        new.objection = nil
         done(.done(pause: EventLoop.now() &- quietSince))
     }
 

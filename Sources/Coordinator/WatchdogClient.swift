@@ -29,6 +29,7 @@ final class WatchdogClient {
     private var attempts = 0
     private var complained = false
     private var ended = false
+    private let faults = FaultLog(source: "the watchdog", name: "watchdog")
     /// Called with a session whose request hangs.
     var hung: (EmulatorSession, _ slot: Int, _ request: String, _ milliseconds: Int) -> Void = { _, _, _, _ in }
     /// Called with one whose request was answered after all.
@@ -170,9 +171,13 @@ final class WatchdogClient {
             case .nothing: return
             case .closed, nil: return lost()
             case .message(let bytes, _):
-                guard let report = try? ControlCodec.decode(WatchReport.self, from: bytes) else { return lost() }
-                attempts = 0
-                take(report)
+                do {
+                    take(try ControlCodec.decode(WatchReport.self, from: bytes))
+                    attempts = 0
+                } catch {
+                    faults.note(.malformedMessage, "it sent what is no report: \(error)", in: logBook)
+                    return lost()
+                }
             }
         }
     }

@@ -72,6 +72,14 @@ public struct SlotPage: @unchecked Sendable {
         return demux_slot_move(slot, state, UInt8(DEMUX_STATE_RESPONSE_READY))
     }
 
+    /// Sets a slot whose state is none of the four to INPROCESS. Only for one whose emulator is dead: it left it so, having taken the request.
+    /// - Returns: whether it was in such a state.
+    public func repair(_ index: Int) -> Bool {
+        guard state(index) == nil else { return false }
+        force(index, rawState: UInt8(DEMUX_STATE_INPROCESS))
+        return true
+    }
+
     // MARK: the host's side
 
     /// Fills a slot and makes it READY, as Xen does for a vCPU's access. The caller notifies.

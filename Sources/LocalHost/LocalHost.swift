@@ -17,6 +17,7 @@ public final class LocalHost: IsolatingHost, @unchecked Sendable {
     private let end: EventFD
     let table = Mutex(ServerTable())
     let orphans = Orphans()
+    let unrung: UnrungAnswers
     private let answered = Atomic<Int>(0)
     /// Requests that emulators have answered in a slot; posted writes are not among them.
     public var answeredRequests: Int { answered.load(ordering: .relaxed) }
@@ -41,6 +42,7 @@ public final class LocalHost: IsolatingHost, @unchecked Sendable {
         self.vcpus = min(max(vcpus, 1), VCPUID.limit)
         memory = try LocalMemory(length: memoryBytes)
         end = try EventFD()
+        unrung = try UnrungAnswers()
     }
 
     // MARK: servers

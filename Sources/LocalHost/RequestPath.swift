@@ -113,7 +113,7 @@ extension LocalHost {
         let slots = server.slots
         var seen = UInt8(DEMUX_STATE_READY)
         var wait: Wait?
-        let inTime = server.answers.wait(spins: spins) { _ in
+        let outcome = server.answers.wait(spins: spins) { _ in
             if server.destroyed.load(ordering: .acquiring) {
                 wait = .orphaned
                 return true
@@ -133,7 +133,8 @@ extension LocalHost {
             }
             return wait != nil
         }
-        guard inTime, let wait else { throw ending }
+        guard outcome != .ended, let wait else { throw ending }
+        if outcome == .unrung { unrung.add(ForgottenBell(server: server.id, vcpu: vcpu)) }
         switch wait {
         case .answered(let data): return data
         case .orphaned:
@@ -159,12 +160,12 @@ extension LocalHost {
             }
             guard case .server(let server) = found else { throw ending }
             var rung = false
-            let inTime = server.answers.wait(spins: 0) { rings in
+            let outcome = server.answers.wait(spins: 0) { rings in
                 rung = rings > 0
                 return rung || server.destroyed.load(ordering: .acquiring)
             }
             if rung { return }
-            if !inTime { throw ending }
+            if outcome == .ended { throw ending }
         }
     }
 }

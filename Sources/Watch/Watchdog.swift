@@ -33,7 +33,9 @@ public final class Watchdog {
         func look(elapsed: UInt64) -> [SlotWatch.Finding] {
             var waiting: [(slot: Int, mark: SlotWatch.Mark)] = []
             for slot in 0..<min(target.slots, VCPUID.limit) {
-                guard let state = slots.state(slot), state == .ready || state == .inProcess else { continue }
+                let state = slots.state(slot)
+                // One that is in no state at all cannot be answered either.
+                guard state == .ready || state == .inProcess || state == nil else { continue }
                 waiting.append((slot, .init(request: slots.copy(slot), sequence: counters.taken(slot), requests: counters.read(.requests))))
             }
             return watch.look(waiting, elapsed: elapsed)
@@ -154,7 +156,8 @@ public final class Watchdog {
                 for finding in target.look(elapsed: elapsed) {
                     switch finding {
                     case .hung(let slot, let request, let nanoseconds):
-                        send(.hung(key: key, slot: slot, request: request.words, milliseconds: Int(clamping: nanoseconds / 1_000_000)), to: connection, raw)
+                        let words = request.words + (target.slots.state(slot) == nil ? ", left in state \(target.slots.rawState(slot)), which is none," : "")
+                        send(.hung(key: key, slot: slot, request: words, milliseconds: Int(clamping: nanoseconds / 1_000_000)), to: connection, raw)
                     case .answered(let slot): send(.answered(key: key, slot: slot), to: connection, raw)
                     }
                 }

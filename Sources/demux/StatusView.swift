@@ -15,6 +15,7 @@ struct StatusView {
     func lines(style: Style = .plain) -> [String] {
         var lines = [heading]
         if let broken = status.broken { lines.append("BROKEN: " + Table.clean(broken)) }
+        if let faults = status.faults { lines.append("control socket " + Table.clean(Self.faults(faults))) }
         lines.append("specification " + Table.clean(status.specification))
         if let qemu = status.qemu { lines.append("QEMU " + Table.clean("\(qemu.program), pid \(qemu.pid), \(qemu.state)")) }
         lines.append("")
@@ -54,6 +55,9 @@ struct StatusView {
         let parked = status.emulators.contains { ($0.parked ?? 0) > 0 }
         // What the coordinator answered in an emulator's place.
         if parked { columns.append(.init("PARKED", .right)) }
+        // What an emulator did against the protocol; the log says what.
+        let faulty = status.emulators.contains { $0.faults != nil }
+        if faulty { columns.append(.init("FAULTS")) }
         columns += [.init("PORTS R/W", .right), .init("MMIO R/W", .right), .init("CONFIG R/W", .right)]
         columns += shown.map { .init($0.1, .right) }
         var table = Table(columns)
@@ -65,6 +69,7 @@ struct StatusView {
             if earlier != nil { cells.append(rate(of: emulator)) }
             if restarted { cells.insert("\(emulator.restarts ?? 0)", at: 3) }
             if parked { cells.append("\(emulator.parked ?? 0)") }
+            if faulty { cells.append(Self.faults(emulator.faults)) }
             cells += [
                 "\(emulator.count(.portReads))/\(emulator.count(.portWrites))",
                 "\(emulator.count(.memoryReads))/\(emulator.count(.memoryWrites))",
@@ -74,6 +79,12 @@ struct StatusView {
             table.add(cells)
         }
         return table.lines(style: style)
+    }
+
+    /// As in "forgotten-bell 3, malformed-message 1".
+    private static func faults(_ faults: [String: UInt64]?) -> String {
+        guard let faults else { return "-" }
+        return faults.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" }.joined(separator: ", ")
     }
 
     /// Requests a second since the earlier status; "-" for an emulator that was not there, or was another process.

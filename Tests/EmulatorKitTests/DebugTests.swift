@@ -44,7 +44,7 @@ struct DebugTests {
 
     @Test("a line without an end comes out after a while, and when the emulator stops")
     func flushes() throws {
-        let guest = try Harness(Debug.self, FakeCoordinator())
+        let guest = try Harness(Debug.self, FakeCoordinator(options: ["flush-after": "1"]))
         print(guest, "PASS")
         #expect(lines(guest) == [])
         #expect(waitUntil {
@@ -56,6 +56,63 @@ struct DebugTests {
         guest.coordinator.send(Packet(.quit, id: 9))
         guest.turn()
         #expect(lines(guest) == ["half"])
+    }
+
+    /// A coordinator that keeps the state, a new one or a predecessor's.
+    private func keeper(after other: FakeCoordinator? = nil) throws -> FakeCoordinator {
+        let coordinator = try FakeCoordinator()
+        coordinator.state = (try FakeCoordinator.SharedBox(length: try KitState.wanted(deviceLength: Debug.stateLength)), true)
+        if let other { coordinator.inherit(from: other) }
+        return coordinator
+    }
+
+    @Test("a line that was begun is finished by a successor, whole, and a pause does not cut it")
+    func successor() throws {
+        let first = try Harness(Debug.self, keeper())
+        print(first, "ker")
+        first.coordinator.send(Packet(.pause, id: 8))
+        first.turn()
+        // For its replacement, or because the guest was saved.
+        first.coordinator.send(Packet(.quit, id: 9))
+        first.turn()
+        #expect(lines(first) == [])
+        let second = try Harness(Debug.self, keeper(after: first.coordinator))
+        print(second, "nel: panic\nnext\n")
+        #expect(lines(second) == ["kernel: panic", "next"])
+    }
+
+    @Test("a state of rubbish gives lines of a line's length, and traps nowhere")
+    func rubbish() throws {
+        let coordinator = try keeper()
+        let guest = try Harness(Debug.self, coordinator)
+        print(guest, "x")
+        let box = try #require(coordinator.state?.memory)
+        for seed in UInt8(1)...64 {
+            let heir = try keeper(after: coordinator)
+            for place in 0..<box.memory.length where place % 7 == Int(seed) % 7 { (box.base + place).storeBytes(of: seed &* 37 &+ UInt8(place & 0x7f), as: UInt8.self) }
+            let second = try Harness(Debug.self, heir)
+            print(second, "\n")
+            #expect(lines(second).allSatisfy { $0.utf8.count <= 4 * Line.longest })
+        }
+    }
+
+    @Test("a guest that prints slowly is not cut short: what counts is when it has added nothing for long")
+    func slowly() {
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: Debug.stateLength, alignment: 16)
+        memory.initializeMemory(as: UInt8.self, repeating: 0, count: Debug.stateLength)
+        defer { memory.deallocate() }
+        let state = StateRegion(bytes: memory, length: Debug.stateLength, isFresh: true, isKept: true, version: 1)
+        var line = Line(state, place: 15, port: 0x402, now: 0)
+        for (time, byte) in "slow\u{1b}".utf8.enumerated() {
+            let isWhole = line.append(byte, now: UInt64(time) * 900_000_000)
+            #expect(!isWhole && line.lastByte == UInt64(time) * 900_000_000)
+        }
+        // Another port's line does not go on with it; the same one's does.
+        var again = Line(state, place: 15, port: 0x402, now: 0)
+        let text = again.take()
+        #expect(text == "slow\\x1b")
+        _ = line.append(0x41, now: 0)
+        #expect(Line(state, place: 15, port: 0xe9, now: 0).isEmpty)
     }
 
     @Test("a guest that prints without pause cannot flood the log")

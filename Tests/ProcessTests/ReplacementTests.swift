@@ -99,6 +99,36 @@ struct ReplacementTests {
         }
     }
 
+    @Test(
+        "one with another state, none, or other claims is refused in words that say what differs, and the guest keeps its device",
+        arguments: [
+            ("stateless", "which this program would not go on from"), ("larger", "bytes; use a program with as many"), ("fewer", "has ports 0x500-0x51f there, and serves"), ("none", "it does not claim ports 0x500-0x51f (registers)"),
+            ("elsewhere", "has ports 0x500-0x51f there, and serves"), ("besides", "it claims besides ports 0x520-0x523 (besides)"),
+        ], ways)
+    func differs(program: (fault: String, words: String), throughRelay: Bool) throws {
+        try underLoad(throughRelay: throughRelay) { guest, load in
+            let before = try guest.emulator("versioned")
+            let reason = failure(try guest.ask(.replace(name: "versioned", change: Built.change(to: 2, program.fault))))
+            #expect(reason.contains("goes on as it was") && reason.contains(program.words), "\(reason)")
+            try load.go(on: 10)
+            let after = try guest.emulator("versioned")
+            #expect(after.pid == before.pid && after.state == "serving" && after.claims == before.claims)
+        }
+    }
+
+    @Test("a state where there was none is refused as well")
+    func stateFromNowhere() throws {
+        var stateless = Built.versioned(1, "stateless")
+        stateless.restart = .never
+        try withGuest([stateless]) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            let pid = try guest.process("versioned").pid
+            let reason = failure(try guest.ask(.replace(name: "versioned", change: Built.change(to: 1))))
+            #expect(reason.contains("the one that serves keeps none"), "\(reason)")
+            #expect(try guest.process("versioned") == (pid, true))
+        }
+    }
+
     @Test("one that dies of the first request is followed by the old program", arguments: ways)
     func poisoned(throughRelay: Bool) throws {
         try underLoad(throughRelay: throughRelay) { guest, load in

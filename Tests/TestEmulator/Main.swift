@@ -18,6 +18,7 @@ struct TestEmulator {
         case "exit": exit(CInt(rest.first ?? "3") ?? 3)
         case "die": Dying.run(rest.first ?? "")
         case "hold", "steal", "hostile", "doorbells": Hostile.run(mode, rest)
+        case "lapse": Lapse.run(rest)
         case "screen": Screen.run(rest)
         case "exporter": Exporter.run(rest)
         case "fuzz": Fuzz.run(seed: rest.first.flatMap { UInt64($0) } ?? 1, packets: rest.dropFirst().first.flatMap { Int($0) } ?? 1000)
@@ -113,6 +114,12 @@ enum Faulty {
             guard sign >= 0 else { exit(65) }
             for port in UInt64(0x710)..<0x718 { wire.say(.claim(claim(port))) }
             exit(0)
+        case "gibberish":
+            // What is no message, one of no known type, a broken answer, and an answer to nothing that is an answer.
+            _ = wire.start()
+            for text in ["no JSON", "{\"type\":\"teleport\",\"id\":70}", "{\"type\":\"ok\",\"re\":\"x\"}", "{\"type\":\"ready\",\"re\":7}"] {
+                wire.raw(Array(text.utf8))
+            }
         default: exit(64)
         }
         wire.untilQuit()

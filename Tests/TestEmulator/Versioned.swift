@@ -5,7 +5,13 @@ import Glibc
 /// replaced by another build of itself. The second argument lists the versions that it goes on from; the third is a way to fail.
 struct Versioned: Emulator, ~Copyable {
     static let name = "versioned"
-    static var stateLength: Int { 256 }
+    static var stateLength: Int {
+        switch word(4) {
+        case "stateless": 0
+        case "larger": 1 << 16
+        default: 256
+        }
+    }
     static var stateVersion: Int { Int(word(2) ?? "") ?? 1 }
     static var stateAccepts: [Int] { (word(3) ?? "").split(separator: ",").compactMap { Int($0) } }
 
@@ -24,13 +30,16 @@ struct Versioned: Emulator, ~Copyable {
             for place in 0..<32 { state[source + place] = UInt8(0) }
             for place in 0..<32 { state[base + place] = old[place] }
         }
-        _ = try setup.claim(ports: 0x500, count: 32, label: "registers")
+        let claimed: Int = Self.word(4) == "fewer" ? 16 : 32
+        let first: UInt16 = Self.word(4) == "elsewhere" ? 0x508 : 0x500
+        if Self.word(4) != "none" { _ = try setup.claim(ports: first, count: claimed, label: "registers") }
         switch Self.word(4) {
         case "slow":
             // Until it is ended: what it is told on its socket is not read.
             while true { pause() }
         case "dies": kill(getpid(), SIGKILL)
         case "gives-up": exit(1)
+        case "besides": _ = try setup.claim(ports: 0x520, count: 4, label: "besides")
         case "more":
             // Another claim than its predecessor's, which is to be taken back when it fails.
             _ = try setup.claim(ports: 0x520, count: 4, label: "more")

@@ -21,7 +21,7 @@ TEST_PROGRAMS := demux-example demux-c-scratch demux-test-emulator demux-conform
 # What the demo runs.
 DEMO_PROGRAMS := demux demux-dm demux-display demux-vnc demux-web demux-keyboard demux-scratch demux-debug demux-c-scratch
 
-.PHONY: demo test test-full address-test viewer-address-test unit-test unit-test-beside-release rig-test bench bench-density release stage install build-packages demo-packages test-packages source-packages clean
+.PHONY: demo test test-full address-test viewer-address-test unit-test unit-test-beside-release rig-test bench bench-density release stage install install-protocols build-packages demo-packages test-packages source-packages clean
 # One thing after another, but for what says otherwise: the last runner's last line is to be the last.
 .NOTPARALLEL:
 
@@ -95,12 +95,16 @@ stage: release
 	@for program in $(COMMAND) $(LIBEXEC_PROGRAMS) $(TEST_PROGRAMS); do strip -o $(STAGE)/bin/$$program $(BIN)/$$program || exit 1; done
 
 # `demux` finds the others in ../libexec/demux, wherever that is.
-install: build-packages release
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/demux $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/doc/demux
+install: build-packages release install-protocols
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/demux
 	install -s -m 755 $(BIN)/$(COMMAND) $(DESTDIR)$(PREFIX)/bin/
 	install -s -m 755 $(addprefix $(BIN)/,$(LIBEXEC_PROGRAMS)) $(DESTDIR)$(PREFIX)/libexec/demux/
-	install -m 644 Protocols/demux_emulator.h Protocols/demux_surface.h $(DESTDIR)$(PREFIX)/include/
-	install -m 644 $(wildcard README.md) LICENSE $(wildcard Protocols/*.md) $(DESTDIR)$(PREFIX)/share/doc/demux/
+
+# Whatever authors include and read: a new file in Protocols is installed without being named here.
+install-protocols:
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/share/doc/demux
+	install -m 644 $(wildcard Protocols/*.h) $(DESTDIR)$(PREFIX)/include/
+	install -m 644 $(wildcard *.md) LICENSE $(wildcard Protocols/*.md) $(DESTDIR)$(PREFIX)/share/doc/demux/
 
 build-packages:
 	@$(call ensure,$(BUILD_PACKAGES))

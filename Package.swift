@@ -141,7 +141,7 @@ let package = Package(
         .testTarget(name: "PlatformTests", dependencies: ["CLinux", "Platform", "TestTools"]),
         .testTarget(name: "HostTests", dependencies: ["Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol", "SeededNumbers"]),
-        .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host"]),
+        .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host", "SeededNumbers"]),
         .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance", "SeededNumbers", "TestTools"]),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
         .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "CCommit", "CLinux", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example", "SeededNumbers", "TestTools"]),

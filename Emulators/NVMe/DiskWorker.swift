@@ -24,6 +24,8 @@ final class DiskWorker: ControllerDisk, @unchecked Sendable {
     private var thread: pthread_t?
 
     var geometry: DiskGeometry { image.geometry }
+    /// Bytes of the last block that the image's file does not have.
+    var missingBytes: Int { image.missingBytes }
     /// Readable when jobs have ended.
     var doorbell: CInt { done.descriptor.raw }
 

@@ -8,22 +8,27 @@ import Platform
 struct ImageFile: ~Copyable, Sendable {
     private let descriptor: OwnedDescriptor
     let geometry: DiskGeometry
+    /// Bytes when it was opened. The last block may lie partly behind them, and has zeros there until it is written.
+    private let length: UInt64
+
+    /// Bytes of the last block that the image did not have when it was opened.
+    var missingBytes: Int { Int(geometry.blocks &* 512 &- length) }
 
     /// Opens and locks an image.
     /// - Parameter locked: false for one that is not used any more.
     /// - Parameter patience: how long to wait, a tenth of a second at a time, for somebody who is about to let go of it.
     /// - Throws: SetupError when it cannot be opened, somebody else has it, or it holds no block.
     init(_ path: String, readOnly: Bool, locked: Bool = true, patience: Int = 0) throws(SetupError) {
+        var kind = stat()
+        // Opening a FIFO for reading would wait for somebody who writes.
+        guard stat(path, &kind) != 0 || kind.st_mode & S_IFMT != S_IFIFO else { throw Self.noImage(path) }
         let raw = open(path, (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY)
         guard raw >= 0 else { throw SetupError(SystemError("open", "the image \(path)")) }
         let descriptor = OwnedDescriptor(adopting: raw)
         var status = stat()
         guard fstat(raw, &status) == 0 else { throw SetupError(SystemError("look at", "the image \(path)")) }
         let type = status.st_mode & S_IFMT
-        guard type == S_IFREG || type == S_IFBLK else {
-            throw SetupError(
-                "use", "the image \(path)", reason: "it is neither a file nor a block device", remedy: "give the option 'image' the path of a raw image")
-        }
+        guard type == S_IFREG || type == S_IFBLK else { throw Self.noImage(path) }
         var isLocked = !locked || demux_lock_file(raw, readOnly ? 0 : 1) == 0
         var attempts = patience
         while !isLocked, errno == EAGAIN || errno == EACCES, attempts > 0 {
@@ -44,8 +49,14 @@ struct ImageFile: ~Copyable, Sendable {
                 "use", "the image \(path)", reason: "it has \(end) bytes, and a block has 512",
                 remedy: "make it as long as the disk is to be: truncate -s 4G \(path)")
         }
-        geometry = DiskGeometry(blocks: UInt64(end) / 512, isReadOnly: readOnly)
+        // As QEMU has it: a tail shorter than a block is part of the disk.
+        length = UInt64(end)
+        geometry = DiskGeometry(blocks: (length + 511) / 512, isReadOnly: readOnly)
         self.descriptor = descriptor
+    }
+
+    private static func noImage(_ path: String) -> SetupError {
+        SetupError("use", "the image \(path)", reason: "it is neither a file nor a block device", remedy: "give the option 'image' the path of a raw image")
     }
 
     /// Lets others lock it.
@@ -58,8 +69,11 @@ struct ImageFile: ~Copyable, Sendable {
             guard let buffer = job.buffer else { return .failed }
             return all(job) { done, left, offset in
                 let count = pread(descriptor.raw, buffer + done, left, offset)
-                // The file has become shorter than it was.
-                return count == 0 ? -1 : count
+                guard count == 0 else { return count }
+                // The file has become shorter than it was, unless this is the end of its last block.
+                guard UInt64(offset) >= length, UInt64(offset) < geometry.blocks &* 512 else { return -1 }
+                memset(buffer + done, 0, left)
+                return left
             }
         case .write(let durable):
             guard let buffer = job.buffer else { return .failed }

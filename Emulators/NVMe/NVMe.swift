@@ -54,6 +54,10 @@ struct NVMeDisk: Emulator, ~Copyable {
         // A predecessor that was killed keeps the lock until the storage has done what it was asked last. What was unplugged is not ours any more.
         let worker = try DiskWorker(
             try ImageFile(path, readOnly: readOnly || wasRemoved, locked: !wasRemoved, patience: state.isFresh ? 0 : 50))
+        if worker.missingBytes > 0 {
+            setup.context.log(
+                .info, "the image \(path) ends \(worker.missingBytes) bytes before a whole block of 512: the guest finds zeros there, and a write of that block makes the image as long")
+        }
         guard setup.context.watch(worker.doorbell) else { throw SetupError("watch", "the disk's doorbell", reason: "too much is watched already") }
         var description = PCIDescription(vendor: 0x1234, device: 0x4e56, classCode: 0x01_0802, subsystemVendor: 0x1234, subsystem: 0x0001, label: "nvme")
         description.bars = [0: .memory64(Controller.windowLength, prefetchable: false)]

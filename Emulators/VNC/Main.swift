@@ -10,6 +10,7 @@ import RFB
 @main
 struct Main {
     static func main() {
+        StandardDescriptors.fill()
         // A viewer that hangs up is an error of a write, not the end of everybody's.
         signal(SIGPIPE, SIG_IGN)
         // Each thread would otherwise have a heap of its own.

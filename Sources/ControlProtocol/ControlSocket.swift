@@ -96,12 +96,12 @@ public enum ControlSocket {
         }
         let code = errno
         switch code {
-        case ENOENT, ENOTDIR: throw .missing
+        case ENOENT: throw .missing
         case ECONNREFUSED: throw .gone
         case EACCES, EPERM: throw .notPermitted
         case EAGAIN, EINTR: throw .noAnswer(pid: nil, seconds: Int(limit?.components.seconds ?? 0))
         default:
-            throw .other("\(SystemError("connect to", RunDirectory.controlSocket(domain: domain, base: base), code: code))")
+            throw .other("\(UnixSocket.failure("connect to", RunDirectory.controlSocket(domain: domain, base: base), code: code))")
         }
     }
 

@@ -186,7 +186,10 @@ public final class Coordinator {
     /// Two that start at once must not take the socket from each other: the folder itself is the lock.
     private func takeFolder() throws(SystemError) {
         let raw = open(settings.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard raw >= 0 else { throw SystemError("open", settings.directory) }
+        guard raw >= 0 else {
+            let remedy = errno == EACCES ? "it is another user's: uid \(geteuid()) may not enter it" : "DEMUX_RUN_DIR must name another place"
+            throw SystemError("open", settings.directory, remedy: remedy)
+        }
         guard flock(raw, LOCK_EX | LOCK_NB) == 0 else {
             let code = errno
             close(raw)
@@ -204,7 +207,13 @@ public final class Coordinator {
         for part in path.split(separator: "/") {
             built += "/" + part
             if mkdir(built, built == path ? 0o700 : 0o755) != 0 && errno != EEXIST {
-                throw SystemError("make the folder", built, remedy: "the coordinator needs to write there, or DEMUX_RUN_DIR must name another place")
+                let remedy = switch errno {
+                case ENOTDIR: "something on the way to it is a file and no folder: DEMUX_RUN_DIR must name another place"
+                case ENAMETOOLONG: "DEMUX_RUN_DIR must name a shorter path"
+                case ENOSPC, EDQUOT: "make room there, or have DEMUX_RUN_DIR name another place"
+                default: "uid \(geteuid()) needs to write there, or DEMUX_RUN_DIR must name another place"
+                }
+                throw SystemError("make the folder", built, remedy: remedy)
             }
         }
     }

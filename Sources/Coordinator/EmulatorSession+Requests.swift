@@ -44,8 +44,8 @@ extension EmulatorSession {
             if packet.id != nil { send(.ok(Reply()), re: packet.id) }
         case .populate(let request):
             guard !context.dying else { throw Refusal(.order, asked: "populate", message: "the guest is going away") }
-            try populated.add(request, host: context.host)
-            send(.ok(Reply()), re: packet.id)
+            let first = try populated.add(request, host: context.host)
+            send(.ok(Reply(gfn: first)), re: packet.id)
         case .depopulate(let request):
             try populated.remove(request, host: context.host)
             send(.ok(Reply()), re: packet.id)

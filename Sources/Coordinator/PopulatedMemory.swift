@@ -15,39 +15,41 @@ struct PopulatedMemory {
     var pages: Int { runs.reduce(0) { $0 + $1.pages } }
 
     /// Populates a run of frames that hold no memory so far.
-    mutating func add(_ request: Populate, host: any Host) throws(Refusal) {
-        let asked = "populate \(request.count) pages at gfn \(Hex.string(request.gfn.value))"
-        guard request.count > 0, request.count <= Self.limit - pages, request.gfn.value < 1 << 36 else {
+    /// - Returns: its first frame; where the request names none, the host has chosen it.
+    mutating func add(_ request: Populate, host: any Host) throws(Refusal) -> GFN {
+        let asked = "populate \(request.count) pages at " + (request.gfn.map { "gfn \(Hex.string($0.value))" } ?? "any gfn")
+        guard request.count > 0, request.count <= Self.limit - pages, request.gfn.map({ $0.value < 1 << 36 }) ?? true else {
             throw Refusal(.invalid, asked: asked, message: "an emulator may have 1 to \(Self.limit) pages in all, below gfn \(Hex.string(UInt64(1) << 36))")
         }
         guard let host = host as? any PopulatingHost else {
             throw Refusal(.unsupported, asked: asked, message: "this host gives its guests no further memory; use a claim")
         }
-        do {
+        do throws(HostError) {
             // Xen would put the new page in the old one's place without a word.
             let memory = try host.guestMemory()
             // What is cached of the guest's pages would be stale, and what stays mapped could not be given back.
             memory.invalidate()
             defer { memory.invalidate() }
+            let first = if let gfn = request.gfn { GFN(gfn.value) } else { try host.freeFrames(pages: request.count) }
             for index in 0..<UInt64(request.count) {
-                let gfn = GFN(request.gfn.value + index)
+                let gfn = GFN(first.rawValue + index)
                 guard memory.load(gfn.address, size: 1) == nil else {
-                    throw Refusal(.invalid, asked: asked, message: "the guest has memory at \(gfn) already")
+                    throw HostError("populate", "\(gfn)", .invalid, detail: "the guest has memory at \(gfn) already")
                 }
             }
-            try host.populate(first: GFN(request.gfn.value), pages: request.count)
-        } catch let refusal as Refusal {
-            throw refusal
+            try host.populate(first: first, pages: request.count)
+            runs.append((first, request.count))
+            return first
         } catch {
-            throw Refusal(.exhausted, asked: asked, message: "\(error)")
+            guard error.reason == .invalid else { throw Refusal(.exhausted, asked: asked, message: "\(error)") }
+            throw Refusal(.invalid, asked: asked, message: error.detail)
         }
-        runs.append((GFN(request.gfn.value), request.count))
     }
 
     /// Gives one run back, exactly as it was populated.
     mutating func remove(_ request: Populate, host: any Host) throws(Refusal) {
-        let asked = "depopulate \(request.count) pages at gfn \(Hex.string(request.gfn.value))"
-        guard let index = runs.firstIndex(where: { $0.first.rawValue == request.gfn.value && $0.pages == request.count }) else {
+        let asked = "depopulate \(request.count) pages at " + (request.gfn.map { "gfn \(Hex.string($0.value))" } ?? "no gfn")
+        guard let index = runs.firstIndex(where: { $0.first.rawValue == request.gfn?.value && $0.pages == request.count }) else {
             throw Refusal(.invalid, asked: asked, message: "this emulator populated no such run")
         }
         do {

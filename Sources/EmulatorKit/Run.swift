@@ -54,6 +54,7 @@ extension Emulator where Self: ~Copyable {
 
     @usableFromInline
     static func process(direct: Bool = false, _ body: (Launch) throws(SetupError) -> Void) -> Never {
+        StandardDescriptors.fill()
         var launch: Launch?
         do throws(SetupError) {
             guard let socket = try Launch.inheritedSocket() else {

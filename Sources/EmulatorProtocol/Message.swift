@@ -270,11 +270,12 @@ public struct Modified: Codable, Equatable, Sendable {
 
 /// Frames that the guest shall have memory at (populate), or no longer (depopulate).
 public struct Populate: Codable, Equatable, Sendable {
-    public var gfn: HexNumber
+    /// The first frame; nil, for populate: wherever the coordinator likes best.
+    public var gfn: HexNumber?
     /// Pages of 4096 bytes, from `gfn` on.
     public var count: Int
-    public init(gfn: GFN, count: Int) {
-        self.gfn = HexNumber(gfn.rawValue)
+    public init(gfn: GFN?, count: Int) {
+        self.gfn = gfn.map { HexNumber($0.rawValue) }
         self.count = count
     }
 }
@@ -321,9 +322,12 @@ public struct Reply: Codable, Equatable, Sendable {
     public var region: RegionGrant?
     /// unplug: the names of the devices that are gone.
     public var removed: [String]?
+    /// populate: the first frame, chosen by the coordinator or not.
+    public var gfn: HexNumber?
     public init(
-        claim: Int? = nil, address: PCIAddress? = nil, memory: MemoryGrant? = nil, region: RegionGrant? = nil, removed: [String]? = nil
+        claim: Int? = nil, address: PCIAddress? = nil, memory: MemoryGrant? = nil, region: RegionGrant? = nil, removed: [String]? = nil, gfn: GFN? = nil
     ) {
+        self.gfn = gfn.map { HexNumber($0.rawValue) }
         self.removed = removed
         self.claim = claim
         self.region = region

@@ -5,6 +5,9 @@ public protocol PopulatingHost: Host {
     /// given already is taken back.
     func populate(first: GFN, pages: Int) throws(HostError)
 
+    /// Finds frames at which the guest has nothing, where neither it nor its firmware puts anything by itself, and which do not make saving it slower.
+    func freeFrames(pages: Int) throws(HostError) -> GFN
+
     /// Takes memory back, and lowers what the guest may have by as much.
     func depopulate(first: GFN, pages: Int) throws(HostError)
 }

@@ -33,10 +33,17 @@ public struct HostRegion: Equatable, Sendable {
     public var length: UInt64
     /// Where it is in the guest; nil: nowhere.
     public var gfn: GFN?
-    /// Where it is put when it shall be nowhere: on Xen, a frame far from everything else. Nil on LocalHost, where it is then in no place.
+    /// Where it is put when it shall be nowhere: on Xen, frames that are its own. Nil on LocalHost, where it is then in no place.
     public var home: GFN?
     /// Whether its doorbell is rung at the first write after `collectDirty`.
     public var hasDoorbell: Bool
+
+    /// The frames of `home`; nil on LocalHost.
+    public var homeFrames: Range<UInt64>? {
+        guard let home else { return nil }
+        let (end, overflow) = home.rawValue.addingReportingOverflow(length / 4096)
+        return overflow ? nil : home.rawValue..<end
+    }
 
     public init(number: Int, length: UInt64, gfn: GFN?, home: GFN? = nil, hasDoorbell: Bool) {
         self.number = number

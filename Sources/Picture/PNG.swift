@@ -49,25 +49,11 @@ extension Picture {
         guard raw >= 0 else { throw SystemError("write", path, remedy: "its folder must exist and be writable by uid \(geteuid())") }
         do throws(SystemError) {
             let file = OwnedDescriptor(adopting: raw)
-            try Self.write(bytes, to: file.raw, path: path)
+            try Files.writeAll(bytes, to: file.raw, what: path)
             guard special || rename(target, path) == 0 else { throw SystemError("write", path) }
         } catch {
             if !special { unlink(target) }
             throw error
-        }
-    }
-
-    /// Writes the picture as a PNG file's bytes to an open descriptor.
-    /// - Throws: SystemError when it cannot be encoded or written.
-    public func write(to descriptor: CInt, what: String) throws(SystemError) { try Self.write(png(), to: descriptor, path: what) }
-
-    private static func write(_ bytes: [UInt8], to file: CInt, path: String) throws(SystemError) {
-        var written = 0
-        while written < bytes.count {
-            let count = bytes[written...].withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
-            if count < 0 && errno == EINTR { continue }
-            guard count > 0 else { throw SystemError("write", path) }
-            written += count
         }
     }
 

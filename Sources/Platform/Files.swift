@@ -20,9 +20,27 @@ public enum Files {
         }
     }
 
-    /// Opens a file for reading, close-on-exec.
+    /// Writes all bytes to a descriptor; waits where a non-blocking one is full.
+    /// - Throws: SystemError that says why the rest is not written.
+    public static func writeAll(_ bytes: [UInt8], to raw: CInt, what: String) throws(SystemError) {
+        var written = 0
+        while written < bytes.count {
+            let count = bytes[written...].withUnsafeBytes { write(raw, $0.baseAddress, $0.count) }
+            if count > 0 {
+                written += count
+                continue
+            }
+            guard count < 0 else { throw SystemError("write", what, reason: "nothing more is taken") }
+            if errno == EINTR { continue }
+            guard errno == EAGAIN else { throw SystemError("write", what) }
+            var room = pollfd(fd: raw, events: Int16(POLLOUT), revents: 0)
+            _ = poll(&room, 1, -1)
+        }
+    }
+
+    /// Opens a file for reading, close-on-exec. Never waits, as for somebody who writes to a FIFO.
     public static func open(_ path: String) throws(SystemError) -> OwnedDescriptor {
-        let raw = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        let raw = Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
         guard raw >= 0 else { throw SystemError("open", path) }
         return OwnedDescriptor(adopting: raw)
     }

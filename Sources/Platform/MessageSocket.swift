@@ -33,7 +33,7 @@ public struct MessageSocket: ~Copyable, Sendable {
     public init(connectingTo path: String, wait: Bool = true) throws(SystemError) {
         let socket = try UnixSocket.make(.messages)
         if !wait { try socket.setNonBlocking(true) }
-        guard demux_connect_unix(socket.raw, path) == 0 else { throw SystemError("connect to", path) }
+        guard demux_connect_unix(socket.raw, path) == 0 else { throw UnixSocket.failure("connect to", path, code: errno) }
         descriptor = socket
     }
 
@@ -72,6 +72,24 @@ public struct MessageSocket: ~Copyable, Sendable {
 public enum UnixSocket {
     public enum Style: Sendable { case messages, stream }
 
+    /// Bytes of a socket's path: struct sockaddr_un has one more, for the NUL.
+    public static let longestPath = 107
+
+    /// Says why a socket's path could not be used, each cause with what to do about it.
+    public static func failure(_ operation: String, _ path: String, code: CInt) -> SystemError {
+        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+        switch code {
+        case ENAMETOOLONG where path.utf8.count > longestPath:
+            return SystemError(
+                operation, path, reason: "the path has \(path.utf8.count) bytes, and a socket's has at most \(longestPath)",
+                remedy: "choose a folder with a shorter path")
+        case ENOENT: return SystemError(operation, path, code: code, remedy: "the folder \(folder) must exist, and for a connection the socket")
+        case ENOTDIR: return SystemError(operation, path, code: code, remedy: "something on the way to it is a file and no folder")
+        case EACCES: return SystemError(operation, path, code: code, remedy: "uid \(geteuid()) must be allowed to enter \(folder), and to write there")
+        default: return SystemError(operation, path, code: code)
+        }
+    }
+
     /// An unconnected socket, close-on-exec.
     public static func make(_ style: Style) throws(SystemError) -> OwnedDescriptor {
         let type = style == .messages ? SOCK_SEQPACKET : SOCK_STREAM
@@ -90,7 +108,7 @@ public enum UnixSocket {
         guard fchmod(socket.raw, mode) == 0 else { throw SystemError("set the mode of", path) }
         let bound = demux_bind_unix(socket.raw, path)
         let code = errno
-        guard bound == 0 else { throw SystemError("listen at", path, code: code, remedy: "a socket's path has at most 107 bytes and its folder must exist") }
+        guard bound == 0 else { throw failure("listen at", path, code: code) }
         guard Glibc.listen(socket.raw, 64) == 0 else { throw SystemError("listen at", path) }
         return socket
     }
@@ -106,7 +124,7 @@ public enum UnixSocket {
     /// Connects a stream socket.
     public static func connectStream(_ path: String) throws(SystemError) -> OwnedDescriptor {
         let socket = try make(.stream)
-        guard demux_connect_unix(socket.raw, path) == 0 else { throw SystemError("connect to", path) }
+        guard demux_connect_unix(socket.raw, path) == 0 else { throw failure("connect to", path, code: errno) }
         return socket
     }
 

@@ -3,14 +3,14 @@ import Glibc
 /// Lines for a person, on standard error: for what must be said before, or without, a log.
 public enum StandardError {
     /// Writes one line; what cannot be written is lost.
-    public static func line(_ text: String) {
-        let bytes = Array((text + "\n").utf8)
-        var written = 0
-        while written < bytes.count {
-            let count = bytes[written...].withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
-            if count < 0 && errno == EINTR { continue }
-            guard count > 0 else { return }
-            written += count
-        }
+    public static func line(_ text: String) { try? Files.writeAll(Array((text + "\n").utf8), to: STDERR_FILENO, what: "the standard error") }
+}
+
+/// What a command was run for, on standard output.
+public enum StandardOutput {
+    /// Writes bytes.
+    /// - Throws: SystemError; EPIPE when the reader has gone away and SIGPIPE is ignored.
+    public static func write(_ bytes: [UInt8]) throws(SystemError) {
+        try Files.writeAll(bytes, to: STDOUT_FILENO, what: "the standard output")
     }
 }

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Yams
 
@@ -38,9 +39,16 @@ enum Document {
     // MARK: - Reading
 
     private static func bytes(of file: String) throws(SpecificationErrors) -> [UInt8] {
-        let descriptor = open(file, O_RDONLY | O_CLOEXEC)
+        // A FIFO that nobody writes to would hold the opening up, and a terminal or a socket the reading.
+        let isGiven = isGivenDescriptor(file)
+        let descriptor = file == "-" ? demux_duplicate(STDIN_FILENO) : open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | (isGiven ? 0 : O_NONBLOCK))
         guard descriptor >= 0 else { throw unreadable(file, errno) }
         defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw unreadable(file, errno) }
+        guard isGiven || status.st_mode & S_IFMT == S_IFREG || status.st_mode & S_IFMT == S_IFDIR else {
+            throw one(file, nil, "it is a pipe, a socket or a device, and a specification is a file", "'-' reads the standard input")
+        }
         var bytes: [UInt8] = []
         var piece = [UInt8](repeating: 0, count: 16_384)
         // One byte more than allowed tells a file that is too long.
@@ -52,6 +60,11 @@ enum Document {
             bytes.append(contentsOf: piece.prefix(got))
         }
         return bytes
+    }
+
+    /// Whether a name stands for a descriptor that this process was given on purpose: `-`, or what a shell's `<(…)` makes.
+    private static func isGivenDescriptor(_ file: String) -> Bool {
+        file == "-" || file == "/dev/stdin" || file.hasPrefix("/dev/fd/") || file.hasPrefix("/proc/self/fd/")
     }
 
     private static func unreadable(_ file: String, _ code: CInt) -> SpecificationErrors {

@@ -86,27 +86,26 @@ extension XenHandles {
     }
 }
 
-/// Memory of devices as the coordinator keeps it: it gives the guest the memory, far from everything else, and knows where it is.
+/// Memory of devices as the coordinator keeps it: it gives the guest the memory, at a place of its own, and knows where it is.
 extension XenHost: RegionHost {
-    /// Where regions are made, unless the guest reaches further: 64 GiB.
-    private static let firstHome: UInt64 = 0x100_0000
-
-    /// Frames with nothing at them, above all that the guest has.
-    private func freeHome(pages: Int) throws(HostError) -> GFN {
-        var first = Self.firstHome
+    /// Frames with nothing at them that nothing of the guest's will come to.
+    func freeHome(pages: Int) throws(HostError) -> GFN {
+        let operation = "find room for", subject = "\(pages) pages of a device in \(domain)"
+        let info: XenControl.DomainInfo?
         do {
             let control = try XenControl()
-            let highest = try control.maximumFrame(of: domain).rawValue
-            if highest >= first { first = (highest &+ 512) & ~511 }
+            info = try control.info(domain)
         } catch {
-            throw HostError("find room in", "\(domain)", .failed(error.code), detail: error.reason, remedy: error.remedy)
+            throw HostError(operation, subject, .failed(error.code), detail: error.reason, remedy: error.remedy)
         }
-        // Where others belong that are elsewhere now.
-        for region in regions.values {
-            guard let home = region.home else { continue }
-            first = max(first, (home.rawValue &+ region.length / 4096 &+ 511) & ~511)
+        guard let info else { throw HostError(operation, subject, .noSuchDomain, detail: "the guest is gone") }
+        var random = SystemRandomNumberGenerator()
+        let homes = RegionHomes(maximumPages: info.maximumPages, taken: regions.values.compactMap { $0.homeFrames })
+        let found = homes.find(pages: pages, random: &random) { handles.framesPresent(first: GFN($0.lowerBound), pages: $0.count) == 0 }
+        guard let found else {
+            throw HostError(operation, subject, .invalid, detail: "the guest has memory of its own wherever it was looked for", remedy: "start the guest anew")
         }
-        return GFN(first)
+        return found
     }
 
     private func pages(_ length: UInt64) throws(HostError) -> Int {
@@ -119,7 +118,7 @@ extension XenHost: RegionHost {
     public func makeRegion(length: UInt64) throws(HostError) -> HostRegion {
         let count = try pages(length)
         let home = try freeHome(pages: count)
-        try populate(first: home, pages: count)
+        try give(first: home, pages: count)
         return keep(length, gfn: home, home: home)
     }
 
@@ -131,8 +130,7 @@ extension XenHost: RegionHost {
                 "adopt", "a region of \(count) pages at \(gfn)", .invalid, detail: "the guest has memory in \(found) of them only",
                 remedy: "was it saved by the same version?")
         }
-        // Made before the guest was saved, it is at its home when it is in the homes' range.
-        let home = gfn.rawValue >= Self.firstHome ? gfn : try freeHome(pages: count)
+        let home = RegionHomes.mayBeHome(gfn) ? gfn : try freeHome(pages: count)
         return keep(length, gfn: gfn, home: home)
     }
 

@@ -31,7 +31,6 @@ public struct XenControl: ~Copyable {
     private typealias GetInfoList = @convention(c) (OpaquePointer, UInt32, UInt32, UnsafeMutableRawPointer) -> CInt
     private typealias SetMaxmem = @convention(c) (OpaquePointer, UInt32, UInt64) -> CInt
     private typealias Populate = @convention(c) (OpaquePointer, UInt32, UInt, UInt32, UInt32, UnsafeMutablePointer<UInt>) -> CInt
-    private typealias MaximumFrame = @convention(c) (OpaquePointer, UInt32, UnsafeMutablePointer<UInt>) -> CInt
     private typealias Decrease = @convention(c) (OpaquePointer, UInt32, UInt, UInt32, UnsafeMutablePointer<UInt>) -> CInt
 
     /// The loaded library and its functions. It is never unloaded: its code may be on another thread's stack.
@@ -43,7 +42,6 @@ public struct XenControl: ~Copyable {
         let setMaxmem: SetMaxmem
         let populate: Populate
         let decrease: Decrease
-        let maximumFrame: MaximumFrame
     }
 
     private let library: Library
@@ -83,13 +81,6 @@ public struct XenControl: ~Copyable {
             dying: flags & 1 << 0 != 0, shutdown: shutdown, shutdownReason: shutdown ? UInt8(truncatingIfNeeded: flags >> 16) : nil,
             paused: flags & 1 << 3 != 0, hvm: flags & 1 << 1 != 0, pages: record.load(fromByteOffset: 8, as: UInt64.self),
             maximumPages: record.load(fromByteOffset: 16, as: UInt64.self))
-    }
-
-    /// The highest frame at which the guest has ever had something.
-    public borrowing func maximumFrame(of domain: DomainID) throws(SystemError) -> GFN {
-        var frame: UInt = 0
-        guard library.maximumFrame(handle, UInt32(domain.rawValue), &frame) >= 0 else { throw SystemError("ask for the highest frame of", "\(domain)") }
-        return GFN(UInt64(frame))
     }
 
     /// Sets how many pages a domain may have.
@@ -158,8 +149,7 @@ public struct XenControl: ~Copyable {
                 name: name, open: try function("xc_interface_open", image, name), close: try function("xc_interface_close", image, name),
                 getInfoList: try function("xc_domain_getinfolist", image, name), setMaxmem: try function("xc_domain_setmaxmem", image, name),
                 populate: try function("xc_domain_populate_physmap_exact", image, name),
-                decrease: try function("xc_domain_decrease_reservation", image, name),
-                maximumFrame: try function("xc_domain_maximum_gpfn", image, name))
+                decrease: try function("xc_domain_decrease_reservation", image, name))
         }
         throw SystemError(
             "load", "libxenctrl", reason: "none of \(tried.joined(separator: ", ")) is installed",

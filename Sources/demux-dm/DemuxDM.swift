@@ -7,6 +7,7 @@ import Platform
 @main
 struct DemuxDM {
     static func main() {
+        StandardDescriptors.fill()
         let arguments = Array(CommandLine.arguments.dropFirst())
         // Before anything else: it gets all that we have inherited, as it is.
         KeeperLaunch.becomeKeeper(arguments)

@@ -113,6 +113,7 @@ enum CheckProcess {
         let coordinator = try Coordinator(loop: loop, host: host, specification: specification, settings: settings, logger: quiet)
         var status: CInt = 0
         var problems: [String] = []
+        var report: [String] = []
         if !Files.isExecutable(specification.qemu) {
             problems.append("QEMU's program \(specification.qemu) is missing or not executable; name another as 'qemu' (only guests on Xen need it)")
         }
@@ -127,18 +128,19 @@ enum CheckProcess {
                 for reason in reasons { StandardError.line("demux: \(reason)") }
                 status = 1
             } else {
-                print("\(specification.source): good: \(specification.allEmulators.count) emulators started and got what they claim")
+                report.append("\(specification.source): good: \(specification.allEmulators.count) emulators started and got what they claim")
                 for emulator in coordinator.status.emulators where emulator.mode != AttachMode.exporter.rawValue {
                     let claims = emulator.claims.map { "\($0.range) (\($0.label))" }.joined(separator: ", ")
-                    print("  \(emulator.name): \(claims.isEmpty ? "no claims" : claims)")
+                    report.append("  \(emulator.name): \(claims.isEmpty ? "no claims" : claims)")
                 }
-                if let vnc = coordinator.status.vnc { print("  VNC: \(vnc.authentication), listening at \(wished.joined(separator: ", "))") }
-                for problem in problems { print("  note: \(problem)") }
+                if let vnc = coordinator.status.vnc { report.append("  VNC: \(vnc.authentication), listening at \(wished.joined(separator: ", "))") }
+                report += problems.map { "  note: \($0)" }
             }
             coordinator.shutDown { loop.stop() }
         }
         try loop.run()
         host.destroyDomain()
+        try StandardOutput.write(Array(report.map { $0 + "\n" }.joined().utf8))
         return status
     }
 }

@@ -9,6 +9,7 @@ import Platform
 @main
 struct Main {
     static func main() {
+        StandardDescriptors.fill()
         var arguments = CommandLine.arguments.dropFirst()
         var most = Restarts.most
         if arguments.first == "--most", let number = arguments.dropFirst().first.flatMap({ Int($0) }), number >= 0 {

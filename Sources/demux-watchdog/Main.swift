@@ -12,6 +12,7 @@ enum WatchdogProcess {
     private static let patience = Duration.seconds(10)
 
     static func main() {
+        StandardDescriptors.fill()
         guard CommandLine.arguments.count == 2 else {
             StandardError.line("usage: demux-watchdog RUN-DIRECTORY (a coordinator starts it)")
             exit(2)

@@ -6,6 +6,7 @@ import Platform
 @main
 struct Web {
     static func main() {
+        StandardDescriptors.fill()
         let settings: WebSettings
         do {
             settings = try WebSettings(arguments: Array(CommandLine.arguments.dropFirst()), environment: ChildProcess.currentEnvironment())

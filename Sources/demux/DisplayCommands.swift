@@ -50,7 +50,7 @@ struct ScreenshotCommand: ParsableCommand {
         guard let picture = screen.withReader({ Picture(of: $0) }) else { throw CommandFailure("the guest's display went away; try again") }
         if screen.withReader({ $0.isBlank }) ?? false { Output.errorLine("demux: the guest has switched its screen off; this is what it showed last") }
         if file == "-" {
-            try picture.write(to: STDOUT_FILENO, what: "the standard output")
+            try Output.write(picture.png())
         } else {
             try picture.write(to: file)
         }

@@ -21,9 +21,7 @@ struct ListCommand: ParsableCommand {
         try carryOut {
             let base = location.base
             // Without this, a directory that may not be read would look like one without guests.
-            if access(base, R_OK | X_OK) != 0 && errno == EACCES {
-                throw CommandFailure("no permission to look into \(base) (uid \(geteuid())); run it as root, or name another place with --run-dir")
-            }
+            try RunDirectory.checkReadable(base)
             let entries = Survey.take(base: base)
             if json {
                 let lines = entries.map { entry in

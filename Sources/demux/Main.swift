@@ -1,8 +1,11 @@
 import ArgumentParser
+import Platform
 
 @main
 enum Main {
     static func main() {
+        StandardDescriptors.fill()
+        Output.checkAtExit()
         // In each start of a guest: reading the definitions of all the other commands takes a fifth of its time.
         if let asked = SpecCommand.Plain(Array(CommandLine.arguments.dropFirst())) { asked.run() } else { DemuxCommand.main() }
     }

@@ -43,7 +43,8 @@ struct MetricsCommand: ParsableCommand {
     func run() throws {
         try carryOut {
             let base = location.base
-            guard socket != nil || listen != nil else { return Output.write(Self.page(base: base), to: STDOUT_FILENO) }
+            try RunDirectory.checkReadable(base)
+            guard socket != nil || listen != nil else { return Output.write(Self.page(base: base)) }
             let signals = try SignalDescriptor([SIGINT, SIGTERM, SIGHUP])
             signal(SIGPIPE, SIG_IGN)
             let loop = try EventLoop()

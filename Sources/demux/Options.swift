@@ -39,6 +39,7 @@ enum GuestReference: ExpressibleByArgument, Equatable {
         switch self {
         case .domain(let domain): return domain
         case .name(let name):
+            try RunDirectory.checkReadable(base)
             let matches = Survey.take(base: base).compactMap { entry -> UInt16? in
                 guard case .running(let status) = entry.state, status.name == name else { return nil }
                 return entry.domain

@@ -66,29 +66,57 @@ struct RunCommand: ParsableCommand {
         }
     }
 
+    /// Who has a domain number.
+    private enum Holder: Equatable {
+        /// A stale socket is nobody's.
+        case nobody
+        /// A folder without a socket: a guest that is just starting, perhaps.
+        case folder
+        case coordinator
+        /// Another user's folder.
+        case other(uid: uid_t)
+    }
+
     /// A number that was asked for, unless a guest has it.
     private static func claimed(_ number: Int, base: String) throws -> UInt16 {
         guard let domain = DomainID(number)?.rawValue else { throw CommandFailure("there is no domain \(number)") }
-        guard isFree(domain, base: base, folderAlone: true) else {
+        try RunDirectory.checkUsable(base, domain: domain)
+        switch try holder(of: domain, base: base) {
+        case .nobody, .folder: return domain
+        case .coordinator:
             throw CommandFailure("domain \(domain) runs already (see 'demux status \(domain)'); choose another number, or leave --domid out")
+        case .other(let uid):
+            throw CommandFailure(
+                "domain \(domain) is another user's (uid \(uid)): \(RunDirectory.directory(domain: domain, base: base)); choose another number, or another --run-dir")
         }
-        return domain
     }
 
     private static func lowestFree(base: String) throws -> UInt16 {
+        try RunDirectory.checkUsable(base, domain: 1)
         let taken = Set(Survey.domains(base: base))
-        for number in UInt16(1)..<0x7ff0 where !taken.contains(number) || isFree(number, base: base, folderAlone: false) { return number }
+        for number in UInt16(1)..<0x7ff0 {
+            guard try !taken.contains(number) || holder(of: number, base: base) == .nobody else { continue }
+            // A number of more digits makes a longer path.
+            try RunDirectory.checkUsable(base, domain: number)
+            return number
+        }
         throw CommandFailure("every domain number is taken in \(base)")
     }
 
-    /// Whether no coordinator has the number: a stale socket is nobody's. A folder without a socket may be a guest that is
-    /// just starting; it counts as free only when `folderAlone`.
-    private static func isFree(_ domain: UInt16, base: String, folderAlone: Bool) -> Bool {
-        do {
+    private static func holder(of domain: UInt16, base: String) throws -> Holder {
+        do throws(Unreachable) {
             _ = try ControlSocket.connect(domain: domain, base: base, limit: nil)
-            return false
+            return .coordinator
         } catch {
-            return error == .gone || (folderAlone && error == .missing)
+            switch error {
+            case .gone: return .nobody
+            case .missing: return .folder
+            case .closed, .noAnswer: return .coordinator
+            case .notPermitted:
+                var status = stat()
+                return stat(RunDirectory.directory(domain: domain, base: base), &status) == 0 ? .other(uid: status.st_uid) : .coordinator
+            case .other(let reason): throw CommandFailure(reason)
+            }
         }
     }
 }

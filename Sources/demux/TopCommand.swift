@@ -70,7 +70,7 @@ struct TopCommand: ParsableCommand {
         var size = winsize()
         let height = ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_row > 1 ? Int(size.ws_row) - 1 : Int.max
         let text = lines.prefix(height).map { $0 + "\u{1b}[K\n" }.joined()
-        Output.write((frame == 0 ? "\u{1b}[2J" : "") + "\u{1b}[H" + text + "\u{1b}[J", to: STDOUT_FILENO)
+        Output.write((frame == 0 ? "\u{1b}[2J" : "") + "\u{1b}[H" + text + "\u{1b}[J")
     }
 }
 

@@ -72,9 +72,10 @@ struct TraceCommand: ParsableCommand {
                 if waiting[1].revents != 0, !ended, let status = try? client.status() { session.learn(status) }
                 session.take()
                 if let end, EventLoop.now() >= end { ended = true }
-                if ended || session.readerGone { break }
+                if ended || session.failure != nil { break }
             }
             session.finish()
+            if let failure = session.failure { throw failure }
         }
     }
 
@@ -87,53 +88,67 @@ struct TraceCommand: ParsableCommand {
     }
 }
 
+/// A file that is written until something goes wrong.
+private final class TraceFile {
+    private let descriptor: OwnedDescriptor
+    private let path: String
+    /// Why the file does not hold all.
+    private(set) var failure: SystemError?
+
+    init(_ path: String) throws(SystemError) {
+        let raw = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard raw >= 0 else { throw SystemError("create", path) }
+        descriptor = OwnedDescriptor(adopting: raw)
+        self.path = path
+    }
+
+    func write(_ text: String) {
+        guard failure == nil else { return }
+        do throws(SystemError) { try Files.writeAll(Array(text.utf8), to: descriptor.raw, what: path) } catch { failure = error }
+    }
+}
+
 /// Where traced requests go.
 final class TraceSink {
-    private let json: Bool
-    private let file: CInt
-    private let path: String?
+    private enum Target {
+        case standardOutput(json: Bool)
+        /// In Chrome's form.
+        case file(TraceFile)
+    }
+
+    private let target: Target
     private var chrome = ChromeTrace()
     /// The first request's time.
     private var start: Double?
-    private(set) var failed = false
+
+    /// Why not all requests could be kept.
+    var failure: SystemError? {
+        if case .file(let file) = target { file.failure } else { nil }
+    }
 
     init(json: Bool, chrome path: String?) throws {
-        self.json = json
-        self.path = path
         guard let path else {
-            file = STDOUT_FILENO
+            target = .standardOutput(json: json)
             return
         }
-        file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-        guard file >= 0 else { throw SystemError("create", path) }
-        write(ChromeTrace.opening)
+        let file = try TraceFile(path)
+        file.write(ChromeTrace.opening)
+        target = .file(file)
     }
 
     func put(_ lines: [TraceLine]) {
         guard let first = lines.first else { return }
         let start = self.start ?? first.entry.time
         self.start = start
-        if path != nil { return write(lines.map { chrome.events($0) }.joined()) }
-        write(lines.map { Table.clean(json ? $0.json(since: start) : $0.text(since: start)) + "\n" }.joined())
+        switch target {
+        case .standardOutput(let json):
+            Output.write(lines.map { Table.clean(json ? $0.json(since: start) : $0.text(since: start)) + "\n" }.joined())
+        case .file(let file): file.write(lines.map { chrome.events($0) }.joined())
+        }
     }
 
     func close() {
-        guard path != nil else { return }
-        write(ChromeTrace.closing)
-        if Glibc.close(file) != 0 { failed = true }
-    }
-
-    private func write(_ text: String) {
-        var bytes = Array(text.utf8)[...]
-        while !bytes.isEmpty, !failed {
-            let written = bytes.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
-            if written < 0 && errno == EINTR { continue }
-            guard written > 0 else {
-                failed = true
-                return
-            }
-            bytes = bytes.dropFirst(written)
-        }
+        if case .file(let file) = target { file.write(ChromeTrace.closing) }
     }
 }
 
@@ -150,7 +165,8 @@ final class TraceSession {
     private var lost: UInt64 = 0
 
     /// Whoever read the output has gone away.
-    var readerGone: Bool { sink.failed }
+    /// Why requests can no longer be kept.
+    var failure: SystemError? { sink.failure }
 
     init(_ watched: ObservationSubscription, claims status: GuestStatus, emulator: String?, ranges: [IORange], sink: TraceSink) {
         self.watched = watched

@@ -39,11 +39,47 @@ struct ImageTests {
     @Test("an image is opened with its blocks; one that is none is refused with the reason")
     func opening() throws {
         let file = try Scratch(100_000)
-        #expect(try ImageFile(file.path, readOnly: false).geometry == DiskGeometry(blocks: 195, isReadOnly: false))
+        #expect(try ImageFile(file.path, readOnly: false).geometry == DiskGeometry(blocks: 196, isReadOnly: false))
         #expect(refusal("/nonexistent/image")?.contains("could not open the image /nonexistent/image: No such file") == true)
         #expect(refusal("/tmp", readOnly: true)?.contains("neither a file nor a block device") == true)
         let short = try Scratch(511)
         #expect(refusal(short.path)?.contains("511 bytes") == true)
+    }
+
+    @Test("an image whose length is no multiple of 512 has all its bytes: the last block ends in zeros, and a write of it makes the file as long")
+    func tail() throws {
+        let file = try Scratch(3 * 512 + 100)
+        let image = try ImageFile(file.path, readOnly: false)
+        #expect(image.geometry.blocks == 4)
+        #expect(image.missingBytes == 412)
+        let buffer = UnsafeMutableRawPointer.allocate(byteCount: 2048, alignment: 4096)
+        defer { buffer.deallocate() }
+        buffer.initializeMemory(as: UInt8.self, repeating: 0xee, count: 2048)
+        #expect(image.perform(DiskJob(number: 1, kind: .read, offset: 0, length: 2048, buffer: buffer)) == .done)
+        #expect((0..<2048).allSatisfy { buffer.load(fromByteOffset: $0, as: UInt8.self) == 0 })
+        buffer.initializeMemory(as: UInt8.self, repeating: 0x77, count: 512)
+        #expect(image.perform(DiskJob(number: 2, kind: .write(durable: false), offset: 1536, length: 512, buffer: buffer)) == .done)
+        #expect(try file.bytes == [UInt8](repeating: 0, count: 1536) + [UInt8](repeating: 0x77, count: 512))
+        #expect(image.perform(DiskJob(number: 3, kind: .read, offset: 1536, length: 512, buffer: buffer + 512)) == .done)
+        #expect(memcmp(buffer, buffer + 512, 512) == 0)
+    }
+
+    @Test("an image that becomes shorter while it is used fails to be read, its tail included")
+    func shortened() throws {
+        let file = try Scratch(3 * 512 + 100)
+        let image = try ImageFile(file.path, readOnly: true)
+        let buffer = UnsafeMutableRawPointer.allocate(byteCount: 512, alignment: 4096)
+        defer { buffer.deallocate() }
+        try #require(truncate(file.path, 1600) == 0)
+        #expect(image.perform(DiskJob(number: 1, kind: .read, offset: 1536, length: 512, buffer: buffer)) == .failed)
+    }
+
+    @Test("a FIFO is refused as an image, and nobody waits for a writer")
+    func fifo() throws {
+        let path = "/tmp/demux-nvme-fifo-\(getpid())"
+        try #require(mkfifo(path, 0o600) == 0)
+        defer { unlink(path) }
+        #expect(refusal(path, readOnly: true)?.contains("neither a file nor a block device") == true)
     }
 
     @Test("an image has one writer, or many readers")

@@ -29,7 +29,15 @@ struct Command {
     /// Runs it to its end; the limit only keeps a hanging one from hanging the tests.
     func run(_ arguments: String...) throws -> Result { try run(arguments) }
 
-    func run(_ arguments: [String]) throws -> Result {
+    /// Runs a shell's line; `$0` is the command.
+    func shell(_ line: String) throws -> Result {
+        var shell = self
+        shell.program = "/bin/sh"
+        return try shell.run(["-c", line, program])
+    }
+
+    /// - Parameter broken: the standard output is a pipe that nobody reads.
+    func run(_ arguments: [String], broken: Bool = false) throws -> Result {
         let folder = try TemporaryFolder()
         func file(_ name: String) throws -> OwnedDescriptor {
             let raw = open("\(folder.path)/\(name)", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
@@ -38,9 +46,12 @@ struct Command {
         }
         let output = try file("output")
         let errors = try file("errors")
+        let ends = try Files.pipe()
+        close(ends.read)
+        defer { close(ends.write) }
         let child = try ChildProcess(
             program: program, arguments: arguments, environment: environment,
-            inherited: [.init(ours: output.raw, theirs: 1), .init(ours: errors.raw, theirs: 2)])
+            inherited: [.init(ours: broken ? ends.write : output.raw, theirs: 1), .init(ours: errors.raw, theirs: 2)])
         let status = child.wait(limit: .seconds(120))
         if status == nil { child.signal(SIGKILL) }
         return Result(status: status, output: Self.text(output.raw), errors: Self.text(errors.raw))
@@ -134,7 +145,7 @@ struct CommandTests {
     // MARK: - The coordinator's start
 
     /// A copy of the command with a stand-in for `demux-dm` beside it, which prints what it was given.
-    private func installed(coordinator: String?) throws -> Command {
+    func installed(coordinator: String?) throws -> Command {
         let bin = try folder.makeFolder("bin")
         let copy = "\(bin)/demux"
         let original = command.program
@@ -151,7 +162,7 @@ struct CommandTests {
         return result
     }
 
-    private static let printing = "#!/bin/sh\necho \"$@\"\necho \"$DEMUX_RUN_DIR\"\ncat\necho problem >&2\nexit 3\n"
+    static let printing = "#!/bin/sh\necho \"$@\"\necho \"$DEMUX_RUN_DIR\"\ncat\necho problem >&2\nexit 3\n"
 
     @Test("check and run become the coordinator: its input is the specification, its output and status are passed on")
     func becoming() throws {

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -39,6 +40,7 @@ static inline int demux_set_nonblocking(int fd, int on) {
     if (flags < 0) return -1;
     return fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
 }
+static inline int demux_descriptor_flags(int fd) { return fcntl(fd, F_GETFD); }
 static inline int demux_set_cloexec(int fd, int on) { return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0); }
 static inline int demux_duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 3); }
 
@@ -153,6 +155,12 @@ static inline int demux_peer_credentials(int fd, struct demux_peer *peer) {
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) < 0) return -1;
     peer->pid = credentials.pid; peer->uid = credentials.uid; peer->gid = credentials.gid;
     return 0;
+}
+
+// Writes what C's standard output still holds; -1 when that fails, or anything has failed before.
+static inline int demux_flush_output(void) {
+    int failed = ferror(stdout);
+    return fflush(stdout) != 0 || failed ? -1 : 0;
 }
 
 // Fills a UNIX socket address; -1 with ENAMETOOLONG when the path does not fit its 107 bytes.

@@ -39,11 +39,13 @@ def ask(number, **message):
     control.send(json.dumps(dict(message, id=number)).encode())
     answer = json.loads(control.recvmsg(65536, socket.CMSG_SPACE(64))[0])
     assert answer["re"] == number, answer
+    # A place that the coordinator chooses does not make saving the guest slower: it lies below Xen's own pages.
+    if message["type"] == "populate" and "gfn" not in message: return "low" if int(answer.get("gfn", "0x0"), 16) in range(0xf0000, 0xff000) else "far"
     return answer["type"] + " " + answer.get("code", "")
 notes = [ask(1, type="hello", versions=[1], name="populate", modes=["isolated"], capabilities=[]),
-         ask(2, type="populate", gfn="0x1000000", count=512), ask(3, type="populate", gfn="0x1000000", count=512),
-         ask(4, type="depopulate", gfn="0x1000000", count=256), ask(5, type="depopulate", gfn="0x1000000", count=512),
-         ask(6, type="populate", gfn="0x1000000", count=16), ask(7, type="ready")]
+         ask(2, type="populate", gfn="0x110000", count=512), ask(3, type="populate", gfn="0x110000", count=512),
+         ask(4, type="depopulate", gfn="0x110000", count=256), ask(5, type="depopulate", gfn="0x110000", count=512),
+         ask(6, type="populate", count=16), ask(7, type="ready")]
 open("/run/scenario/populate.txt", "w").write(",".join(note.strip() for note in notes))
 while True:
     message = json.loads(control.recv(65536))
@@ -55,8 +57,8 @@ chmod +x populate.py
 pages() { demux-conformance --pages "$DOMID"; }
 before=$(pages)
 check "a Python emulator that wants memory populated is attached" demux attach "$DOMID" "$PWD/populate.yaml"
-check "it got the memory, could not have it twice, gave back what it had and nothing else" \
-  equal "$(cat populate.txt)" "attach,ok,error invalid,error invalid,ok,ok,ok"
+check "it got the memory, could not have it twice, gave back what it had and nothing else, and had a place chosen" \
+  equal "$(cat populate.txt)" "attach,ok,error invalid,error invalid,ok,low,ok"
 check "the guest has the 16 pages more" equal "$(($(pages) - before))" 16
 check "it is detached, too" demux detach "$DOMID" populate
 check "and what it left was taken back" equal "$(pages)" "$before"

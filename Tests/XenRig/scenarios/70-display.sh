@@ -33,7 +33,9 @@ started "$cfg" "a guest with QEMU's own VGA and VNC starts" plain -p || return
 QEMU_VGA=$(slot_of plain 1234:1111) QEMU_NIC=$(slot_of plain 8086:100e)
 diag "QEMU alone: VGA in slot $QEMU_VGA, NIC in slot $QEMU_NIC, VNC at $(key vnc-listen):$(key vnc-port)"
 QEMU_KEYS=$(vnc_keys)
-xl destroy plain
+check "xl save of it succeeds" xl save plain plain.img
+PLAIN_SIZE=$(stat -c %s plain.img)
+rm -f plain.img
 
 # Ours in its place, with a password.
 cfg=$(guest_cfg ours 1 agent 'vga="stdvga"' 'videoram=16' 'vnc=1' 'vncunused=1' 'vncpasswd="secret"' "$VIF" "${lines[@]}")
@@ -58,6 +60,9 @@ diag "$(demux status "$D")"
 # Save and restore.
 PORT=$(key vnc-port)
 check "xl save succeeds" xl save ours saved.img
+# Every frame below the guest's highest costs 8 bytes there, and time: a display's memory must not live far up.
+SIZE=$(stat -c %s saved.img) MOST=$(( (PLAIN_SIZE + (16 << 20)) * 11 / 10 ))
+check "the saved guest has $SIZE bytes, QEMU's $PLAIN_SIZE: at most the video memory and a tenth more" [ "$SIZE" -le "$MOST" ]
 check "nothing of Demux is left after the save" wait_until 30 nothing_of_demux
 if timeout $((150 * PATIENCE)) xl -vvv restore saved.img > restore.log 2>&1; then ok "xl restore succeeds"; else
   not_ok "xl restore succeeds"; diag_file restore.log; diag_file "$(LOG_OF ours)"; return; fi

@@ -143,7 +143,7 @@ final class DeviceModelProcess {
         try loop.watch(signals.descriptor.raw, for: .readable) { [unowned self] _ in
             while let number = self.signals.next() { self.signalled(number) }
         }
-        try store.start { [unowned self] in self.domainIsGone() }
+        try store.start(named: { [coordinator] in coordinator.rename($0) }, gone: { [unowned self] in self.domainIsGone() })
         coordinator.isBlacklistedByHost = { [store] product, build in
             UnplugProduct.blacklistPath(product: product, build: build).map { store.has($0) } ?? false
         }

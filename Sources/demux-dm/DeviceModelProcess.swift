@@ -152,6 +152,7 @@ final class DeviceModelProcess {
         keeper.lost = { [unowned self] in
             self.loop.forget(keeper.descriptor)
             self.note(.error, "the keeper is gone: when this coordinator is killed, nobody takes the guest over")
+            do { try KnownProcess.becomes(getpid(), of: self.host.domain) } catch { self.note(.error, "\(error)") }
         }
         try loop.watch(keeper.descriptor, for: .readable) { _ in _ = keeper.look() }
     }

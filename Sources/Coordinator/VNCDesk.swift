@@ -37,6 +37,7 @@ final class VNCDesk {
     }
     private(set) var expiry = Expiry.never { didSet { changed?() } }
     private weak var exporter: EmulatorSession?
+    private var pulse: ExporterPulse?
     private(set) var reported = VNCStatus()
     /// Counts changes of password and expiry; what the present exporter's `attach` said was of `givenGeneration`.
     private var generation = 0
@@ -62,7 +63,15 @@ final class VNCDesk {
     }
 
     /// The exporter serves on, and knows all it has to.
-    func exporterGoesOn(_ session: EmulatorSession) { exporter = session }
+    func exporterGoesOn(_ session: EmulatorSession) {
+        exporter = session
+        pulse = ExporterPulse(session)
+        // It may have hung for as long as nobody was there.
+        pulse?.ask()
+    }
+
+    /// Somebody wants to know how it is: has it asked whether it goes on.
+    func lookAtExporter() { pulse?.ask() }
 
     /// Opens the sockets.
     init(_ specification: VNCSpecification, guestName: String, directory: String) throws(SystemError) {
@@ -78,7 +87,7 @@ final class VNCDesk {
         EmulatorSpecification(
             name: VNCSpecification.name, program: specification.program, arguments: specification.arguments, mode: .exporter,
             readyWithinMilliseconds: specification.readyWithinMilliseconds, uid: specification.uid, gid: specification.gid,
-            restart: specification.restart)
+            restart: specification.restart, whenHung: specification.whenHung, hungAfterMilliseconds: specification.hungAfterMilliseconds)
     }
 
     /// Its settings as they are now, as text, for its `attach`.
@@ -120,6 +129,7 @@ final class VNCDesk {
     /// It serves: what its `attach` could not say is said now.
     func exporterServes(_ session: EmulatorSession) {
         exporter = session
+        pulse = ExporterPulse(session)
         if generation != givenGeneration { session.request(.vnc(VNCCommand(.setPassword, password: isExpired ? nil : password))) { _ in } }
         if expiry != .never, !isExpired { session.request(.vnc(VNCCommand(.expirePassword, at: expiry.text))) { _ in } }
         isWithheld = password != nil && isExpired
@@ -128,6 +138,7 @@ final class VNCDesk {
     func exporterEnded(_ session: EmulatorSession) {
         guard exporter === session else { return }
         exporter = nil
+        pulse = nil
         reported.clients = []
     }
 
@@ -145,6 +156,7 @@ final class VNCDesk {
             },
             statistics: Dictionary(
                 status.statistics.sorted { $0.key < $1.key }.prefix(Self.mostStatistics).map { (cut($0.key), $0.value) }, uniquingKeysWith: { first, _ in first }))
+        pulse?.note(hasViewers: !reported.clients.isEmpty)
     }
 
     // MARK: commands

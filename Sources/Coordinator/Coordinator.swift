@@ -163,6 +163,16 @@ public final class Coordinator {
     public func openControl() throws(SystemError) {
         try Self.makeFolder(settings.directory)
         try takeFolder()
+        do {
+            try openSockets()
+        } catch {
+            // This process ends with it: nobody would ever take away what is there already.
+            removeSockets()
+            throw error
+        }
+    }
+
+    private func openSockets() throws(SystemError) {
         let listener = try UnixSocket.listen(.messages, path: settings.directory + "/control.sock")
         context.recorder.keep(listener.raw, as: KeptName.control)
         control = try controlServer(listener)

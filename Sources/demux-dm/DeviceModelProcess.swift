@@ -51,7 +51,13 @@ final class DeviceModelProcess {
             keeper: keeper, logger: logger)
         if let keeper { try process.coordinator.recordFor(keeper) }
         if let note { process.note(.info, note) }
-        try process.start()
+        do {
+            try process.start()
+        } catch {
+            // No emulator runs yet: what has been made goes at once.
+            process.coordinator.shutDown {}
+            throw error
+        }
         try process.loop.run()
         return process.status
     }

@@ -225,7 +225,8 @@ public final class Coordinator {
         for session in sessions where session.mode != .exporter { session.setDirtyLogging(on) }
     }
 
-    /// Takes the guest's new name: people see it from now on, a successor of this coordinator knows it, and the next exporter shows it.
+    /// Takes the guest's new name: people see it from now on, a successor of this coordinator knows it, and the
+    /// next exporter shows it.
     public func rename(_ name: String) {
         guard name != settings.guestName else { return }
         logBook.note(.info, "the guest is called '\(LogBook.escaped(name))' now")

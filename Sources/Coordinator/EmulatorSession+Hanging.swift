@@ -21,16 +21,18 @@ extension EmulatorSession {
     func hangs(slot: Int?, on request: String, milliseconds: Int) {
         // The first of several: the others wait for the same reason.
         guard hung == nil else { return }
-        hung = HungRequest(slot: slot, request: request, since: EventLoop.now() &- UInt64(clamping: milliseconds) &* 1_000_000)
+        let waited = UInt64(clamping: milliseconds) &* 1_000_000
+        hung = HungRequest(slot: slot, request: request, since: EventLoop.now() &- waited)
         let policy = whenHung
         var fields = [
-            "emulator": name, "pid": "\(process?.pid ?? 0)", "request": request, "milliseconds": "\(milliseconds)", "action": policy.rawValue,
+            "emulator": name, "pid": "\(process?.pid ?? 0)", "request": request, "milliseconds": "\(milliseconds)",
+            "action": policy.rawValue,
         ]
         if let slot { fields["slot"] = "\(slot)" }
         context.logBook.note(
             .error,
-            "emulator '\(name)' hangs: \(request)\(slot.map { " on slot \($0)" } ?? "") has waited for \(milliseconds / 1000) s"
-                + (policy == .restart ? "; it is killed" : ""), event: .hung, fields)
+            "emulator '\(name)' hangs: \(request)\(slot.map { " on slot \($0)" } ?? "") has waited"
+                + " for \(milliseconds / 1000) s" + (policy == .restart ? "; it is killed" : ""), event: .hung, fields)
         // What follows is what follows any death. SIGKILL reaches a stopped process too.
         if policy == .restart { process?.signal(SIGKILL) }
     }

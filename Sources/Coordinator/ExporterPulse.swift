@@ -1,10 +1,11 @@
 import EmulatorProtocol
 import Platform
 
-/// Asks the exporter whether it goes on: it has no slots that the host's watchdog could look at, and who looks at the guest through one that hangs
-/// sees a picture that stands still.
+/// Asks the exporter whether it goes on: it has no slots that the host's watchdog could look at, and who looks at the
+/// guest through one that hangs sees a picture that stands still.
 ///
-/// It is asked when somebody asks for the guest's status and, while viewers are connected, each time its limit has passed.
+/// It is asked when somebody asks for the guest's status and, while viewers are connected, each time its limit has
+/// passed.
 final class ExporterPulse {
     private enum State {
         case resting
@@ -54,7 +55,8 @@ final class ExporterPulse {
 
     private func isLate() {
         state = .hung
-        session?.hangs(slot: nil, on: "a question of the coordinator", milliseconds: Int(clamping: limit.clampedNanoseconds / 1_000_000))
+        let milliseconds = Int(clamping: limit.clampedNanoseconds / 1_000_000)
+        session?.hangs(slot: nil, on: "a question of the coordinator", milliseconds: milliseconds)
     }
 
     private func isAnswered() {

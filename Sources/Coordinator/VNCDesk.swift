@@ -15,7 +15,8 @@ final class VNCDesk {
     private static let handshakeSeconds = 10
 
     let specification: VNCSpecification
-    /// What viewers are shown as the desktop's name unless the specification has one; an exporter is told it when it starts.
+    /// What viewers are shown as the desktop's name unless the specification has one; an exporter is told it when it
+    /// starts.
     var guestName: String
     private(set) var listeners: VNCListeners
     private(set) var password: String? { didSet { changed?() } }

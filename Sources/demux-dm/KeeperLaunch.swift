@@ -32,8 +32,8 @@ enum KeeperLaunch {
 
 /// The process that a toolstack takes for the guest's device model.
 enum KnownProcess {
-    /// Has the toolstack know this process in the place of a keeper that is dead: what ends the guest reaches it, and not whoever has got the
-    /// keeper's number since.
+    /// Has the toolstack know this process in the place of a keeper that is dead: what ends the guest reaches it, and
+    /// not whoever has got the keeper's number since.
     static func becomes(_ pid: pid_t, of domain: DomainID) throws(SystemError) {
         let store = try XenStore()
         let path = XenStorePaths(domain: domain).processID

@@ -34,15 +34,18 @@ struct SpecCommand: ParsableCommand {
 }
 
 extension SpecCommand {
-    /// The command as `demux-dm` gives it, `spec [FILE] --name=GUEST`, and nothing else. In one word, because a guest's name may begin with a dash.
+    /// The command as `demux-dm` gives it, `spec [FILE] --name=GUEST`, and nothing else. In one word, because a guest's
+    /// name may begin with a dash.
     struct Plain {
         private let file: String?
         private let name: String
 
         init?(_ arguments: [String]) {
-            guard (2...3).contains(arguments.count), arguments[0] == "spec", arguments[arguments.count - 1].hasPrefix("--name=") else { return nil }
+            let option = "--name="
+            guard (2...3).contains(arguments.count), arguments[0] == "spec", let last = arguments.last, last.hasPrefix(option)
+            else { return nil }
             file = arguments.count == 3 ? arguments[1] : nil
-            name = String(arguments[arguments.count - 1].dropFirst("--name=".count))
+            name = String(last.dropFirst(option.count))
             // What may be an option is the parser's.
             guard file?.hasPrefix("-") != true else { return nil }
         }

@@ -219,14 +219,15 @@ public struct EmulatorStatus: Codable, Equatable, Sendable {
     }
 }
 
-/// A request that waits for an emulator that does not go on.
+/// A request that waits for an emulator or exporter that does not go on.
 public struct HungStatus: Codable, Equatable, Sendable {
     /// "port write of 4 bytes at 0x500".
     public var request: String
-    public var slot: Int
+    /// Where the guest's access waits; nil: it is an exporter, which has none.
+    public var slot: Int?
     /// How long it has been seen to wait.
     public var seconds: Double
-    public init(request: String, slot: Int, seconds: Double) {
+    public init(request: String, slot: Int?, seconds: Double) {
         self.request = request
         self.slot = slot
         self.seconds = seconds

@@ -7,7 +7,9 @@ import Specification
 extension Coordinator {
     func answer(_ request: ControlRequest, _ peer: ControlPeer, _ reply: @escaping (ControlReply) -> Void) {
         switch request {
-        case .status: reply(.status(status))
+        case .status:
+            context.vnc?.lookAtExporter()
+            reply(.status(status))
         case .logs(let lines): reply(.lines(logBook.last(lines)))
         case .attach(let emulator): attach(emulator, reply)
         case .detach(let name): detach(name, reply)

@@ -16,7 +16,7 @@ extension Coordinator {
             return true
         }
         // One that exits in order meant to.
-        guard policy(of: session) == .onFailure, exit != .status(0) else {
+        guard session.restartPolicy == .onFailure, exit != .status(0) else {
             guard session.holdings.server != nil else { return false }
             leave(session)
             logBook.note(.warning, "emulator '\(session.name)' is not started again: its accesses read all-ones from now on")
@@ -31,11 +31,6 @@ extension Coordinator {
     private func leave(_ session: EmulatorSession) {
         session.holdings.server?.close()
         session.lower(session.lines)
-    }
-
-    func policy(of session: EmulatorSession) -> RestartPolicy {
-        // Without state a successor would be a device that the guest has not set up: that is only done when it is asked for.
-        session.specification.restart ?? (session.mode == .exporter || session.holdings.state != nil ? .onFailure : .never)
     }
 
     /// - Parameter reason: how it ended, as in "was killed by signal 9".
@@ -109,7 +104,7 @@ extension Coordinator {
 
     /// A successor has not got to serve, and has ended.
     func goOnWithout(_ session: EmulatorSession, because reason: String) {
-        guard policy(of: session) == .onFailure else {
+        guard session.restartPolicy == .onFailure else {
             return leave(session)
         }
         session.holdings.server?.noteUnserved(budget: session.specification.successorWithinMilliseconds)

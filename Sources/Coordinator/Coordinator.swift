@@ -41,7 +41,7 @@ public final class Coordinator {
 
     public let loop: EventLoop
     public let specification: GuestSpecification
-    public let settings: Settings
+    public private(set) var settings: Settings
     public let logBook: LogBook
     let context: GuestContext
     var sessions: [EmulatorSession] = [] { didSet { context.recorder.changed() } }
@@ -165,6 +165,16 @@ public final class Coordinator {
     public func openControl() throws(SystemError) {
         try Self.makeFolder(settings.directory)
         try takeFolder()
+        do {
+            try openSockets()
+        } catch {
+            // This process ends with it: nobody would ever take away what is there already.
+            removeSockets()
+            throw error
+        }
+    }
+
+    private func openSockets() throws(SystemError) {
         let listener = try UnixSocket.listen(.messages, path: settings.directory + "/control.sock")
         context.recorder.keep(listener.raw, as: KeptName.control)
         control = try controlServer(listener)
@@ -224,6 +234,16 @@ public final class Coordinator {
     public func setDirtyLogging(_ on: Bool) {
         context.dirtyLogging = on
         for session in sessions where session.mode != .exporter { session.setDirtyLogging(on) }
+    }
+
+    /// Takes the guest's new name: people see it from now on, a successor of this coordinator knows it, and the
+    /// next exporter shows it.
+    public func rename(_ name: String) {
+        guard name != settings.guestName else { return }
+        logBook.note(.info, "the guest is called '\(LogBook.escaped(name))' now")
+        settings.guestName = name
+        context.vnc?.guestName = name
+        context.recorder.changed()
     }
 
     /// Has every emulator write its requests into its ring, as while somebody traces all of them.

@@ -15,7 +15,9 @@ final class VNCDesk {
     private static let handshakeSeconds = 10
 
     let specification: VNCSpecification
-    private let guestName: String
+    /// What viewers are shown as the desktop's name unless the specification has one; an exporter is told it when it
+    /// starts.
+    var guestName: String
     private(set) var listeners: VNCListeners
     private(set) var password: String? { didSet { changed?() } }
     /// Called when there is something that a coordinator's successor has to know.
@@ -36,6 +38,7 @@ final class VNCDesk {
     }
     private(set) var expiry = Expiry.never { didSet { changed?() } }
     private weak var exporter: EmulatorSession?
+    private var pulse: ExporterPulse?
     private(set) var reported = VNCStatus()
     /// Counts changes of password and expiry; what the present exporter's `attach` said was of `givenGeneration`.
     private var generation = 0
@@ -61,7 +64,15 @@ final class VNCDesk {
     }
 
     /// The exporter serves on, and knows all it has to.
-    func exporterGoesOn(_ session: EmulatorSession) { exporter = session }
+    func exporterGoesOn(_ session: EmulatorSession) {
+        exporter = session
+        pulse = ExporterPulse(session)
+        // It may have hung for as long as nobody was there.
+        pulse?.ask()
+    }
+
+    /// Somebody wants to know how it is: has it asked whether it goes on.
+    func lookAtExporter() { pulse?.ask() }
 
     /// Opens the sockets.
     init(_ specification: VNCSpecification, guestName: String, directory: String) throws(SystemError) {
@@ -77,7 +88,7 @@ final class VNCDesk {
         EmulatorSpecification(
             name: VNCSpecification.name, program: specification.program, arguments: specification.arguments, mode: .exporter,
             readyWithinMilliseconds: specification.readyWithinMilliseconds, uid: specification.uid, gid: specification.gid,
-            restart: specification.restart)
+            restart: specification.restart, whenHung: specification.whenHung, hungAfterMilliseconds: specification.hungAfterMilliseconds)
     }
 
     /// Its settings as they are now, as text, for its `attach`.
@@ -120,6 +131,7 @@ final class VNCDesk {
     /// It serves: what its `attach` could not say is said now.
     func exporterServes(_ session: EmulatorSession) {
         exporter = session
+        pulse = ExporterPulse(session)
         if generation != givenGeneration { session.request(.vnc(VNCCommand(.setPassword, password: isExpired ? nil : password))) { _ in } }
         if expiry != .never, !isExpired { session.request(.vnc(VNCCommand(.expirePassword, at: expiry.text))) { _ in } }
         isWithheld = password != nil && isExpired
@@ -128,6 +140,7 @@ final class VNCDesk {
     func exporterEnded(_ session: EmulatorSession) {
         guard exporter === session else { return }
         exporter = nil
+        pulse = nil
         reported.clients = []
     }
 
@@ -145,6 +158,7 @@ final class VNCDesk {
             },
             statistics: Dictionary(
                 status.statistics.sorted { $0.key < $1.key }.prefix(Self.mostStatistics).map { (cut($0.key), $0.value) }, uniquingKeysWith: { first, _ in first }))
+        pulse?.note(hasViewers: !reported.clients.isEmpty)
     }
 
     // MARK: commands

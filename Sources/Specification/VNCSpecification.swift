@@ -38,13 +38,20 @@ public struct VNCSpecification: Codable, Equatable, Sendable {
     public var gid: UInt32?
     /// nil: on failure.
     public var restart: RestartPolicy?
+    /// nil: `restart` where it is started again.
+    public var whenHung: HungPolicy?
+    /// How long it may owe an answer before it counts as hung.
+    public var hungAfterMilliseconds: Int
 
     public init(
         program: String, arguments: [String] = [], listen: [VNCAddress] = [], passwordRequired: Bool = false, password: String? = nil,
         tls: VNCSecurity? = nil, websocket: Bool = false, origins: [String]? = nil, share: VNCSharing = .allowExclusive, keymap: String? = nil, clipboard: Bool = false,
         viewOnly: Bool = false, clients: Int = 16, desktopName: String? = nil, readyWithinMilliseconds: Int = 5000, uid: UInt32? = nil,
-        gid: UInt32? = nil, restart: RestartPolicy? = nil
+        gid: UInt32? = nil, restart: RestartPolicy? = nil, whenHung: HungPolicy? = nil,
+        hungAfterMilliseconds: Int = EmulatorSpecification.defaultHungAfterMilliseconds
     ) {
+        self.whenHung = whenHung
+        self.hungAfterMilliseconds = hungAfterMilliseconds
         self.program = program
         self.arguments = arguments
         self.listen = listen

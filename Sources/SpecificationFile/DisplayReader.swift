@@ -15,7 +15,7 @@ extension EmulatorReader {
     ] + restartKeys
     private static let exporterKeys = [
         "program", "arguments", "listen", "password", "password-file", "password-required", "tls", "websocket", "origins", "share", "keymap", "clipboard",
-        "view-only", "clients", "name", "ready-within", "user", "group", "restart",
+        "view-only", "clients", "name", "ready-within", "user", "group", "restart", "when-hung", "hung-after",
     ]
 
     // MARK: - The display
@@ -83,6 +83,9 @@ extension EmulatorReader {
         if let time = readTime(fields) { result.readyWithinMilliseconds = time }
         (result.uid, result.gid) = readAccount(fields)
         result.restart = readRestart(fields)
+        let hung = readHung(fields)
+        result.whenHung = hung.policy
+        if let milliseconds = hung.milliseconds { result.hungAfterMilliseconds = milliseconds }
         return result
     }
 

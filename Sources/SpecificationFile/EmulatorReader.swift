@@ -187,12 +187,19 @@ final class EmulatorReader {
 
 extension EmulatorReader {
     /// What happens when it hangs.
-    func readHung(_ fields: Fields, into result: inout EmulatorSpecification) {
-        result.whenHung = fields.value("when-hung", allowed: "one of \(Wording.list(HungPolicy.allCases.map(\.rawValue)))") { HungPolicy(rawValue: $0) }
+    /// - Returns: what is said of it; nil for what is not.
+    func readHung(_ fields: Fields) -> (policy: HungPolicy?, milliseconds: Int?) {
+        let policy = fields.value("when-hung", allowed: "one of \(Wording.list(HungPolicy.allCases.map(\.rawValue)))") { HungPolicy(rawValue: $0) }
         let time = fields.value(
             "hung-after", allowed: "a time from 1s to 3600s, written as 5s or 5000ms",
             { Quantities.milliseconds($0).flatMap { (1000...3_600_000).contains($0) ? $0 : nil } })
-        if let time { result.hungAfterMilliseconds = time }
+        return (policy, time)
+    }
+
+    func readHung(_ fields: Fields, into result: inout EmulatorSpecification) {
+        let (policy, milliseconds) = readHung(fields)
+        result.whenHung = policy
+        if let milliseconds { result.hungAfterMilliseconds = milliseconds }
     }
 }
 

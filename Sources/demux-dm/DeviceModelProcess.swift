@@ -53,7 +53,13 @@ final class DeviceModelProcess {
             keeper: keeper, logger: logger)
         if let keeper { try process.coordinator.recordFor(keeper) }
         if let note { process.note(.info, note) }
-        try process.start(within: limit)
+        do {
+            try process.start(within: limit)
+        } catch {
+            // No emulator runs yet: what has been made goes at once.
+            process.coordinator.shutDown {}
+            throw error
+        }
         try process.loop.run()
         return process.status
     }
@@ -142,7 +148,7 @@ final class DeviceModelProcess {
         try loop.watch(signals.descriptor.raw, for: .readable) { [unowned self] _ in
             while let number = self.signals.next() { self.signalled(number) }
         }
-        try store.start { [unowned self] in self.domainIsGone() }
+        try store.start(named: { [coordinator] in coordinator.rename($0) }, gone: { [unowned self] in self.domainIsGone() })
         coordinator.isBlacklistedByHost = { [store] product, build in
             UnplugProduct.blacklistPath(product: product, build: build).map { store.has($0) } ?? false
         }
@@ -151,6 +157,7 @@ final class DeviceModelProcess {
         keeper.lost = { [unowned self] in
             self.loop.forget(keeper.descriptor)
             self.note(.error, "the keeper is gone: when this coordinator is killed, nobody takes the guest over")
+            do { try KnownProcess.becomes(getpid(), of: self.host.domain) } catch { self.note(.error, "\(error)") }
         }
         try loop.watch(keeper.descriptor, for: .readable) { _ in _ = keeper.look() }
     }

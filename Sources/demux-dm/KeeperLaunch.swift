@@ -30,6 +30,19 @@ enum KeeperLaunch {
     }
 }
 
+/// The process that a toolstack takes for the guest's device model.
+enum KnownProcess {
+    /// Has the toolstack know this process in the place of a keeper that is dead: what ends the guest reaches it, and
+    /// not whoever has got the keeper's number since.
+    static func becomes(_ pid: pid_t, of domain: DomainID) throws(SystemError) {
+        let store = try XenStore()
+        let path = XenStorePaths(domain: domain).processID
+        // Without it the guest is being destroyed.
+        guard try store.read(path) != nil else { return }
+        try store.write(path, "\(pid)")
+    }
+}
+
 /// What a toolstack can see of a guest that cannot go on as it should: libxl looks after no device model once it runs.
 enum BrokenGuest {
     /// Writes it to xenstore, in the device model's folder: who watches that sees it, and it goes with the guest.

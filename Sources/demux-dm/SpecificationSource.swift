@@ -26,7 +26,7 @@ enum SpecificationSource {
         let output = OwnedDescriptor(adopting: readEnd)
         var input = Optional(OwnedDescriptor(adopting: writeEnd))
         let child = try ChildProcess(
-            program: program, arguments: ["spec"] + (file.map { [$0] } ?? []) + ["--name", guestName],
+            program: program, arguments: ["spec"] + (file.map { [$0] } ?? []) + ["--name=" + guestName],
             inherited: [ChildProcess.Inherited(ours: writeEnd, theirs: STDOUT_FILENO)])
         input = nil
         _ = consume input

@@ -34,17 +34,20 @@ struct SpecCommand: ParsableCommand {
 }
 
 extension SpecCommand {
-    /// The command as `demux-dm` gives it, `spec [FILE] --name GUEST`, and nothing else.
+    /// The command as `demux-dm` gives it, `spec [FILE] --name=GUEST`, and nothing else. In one word, because a guest's
+    /// name may begin with a dash.
     struct Plain {
         private let file: String?
         private let name: String
 
         init?(_ arguments: [String]) {
-            guard (3...4).contains(arguments.count), arguments[0] == "spec", arguments[arguments.count - 2] == "--name" else { return nil }
-            file = arguments.count == 4 ? arguments[1] : nil
-            name = arguments[arguments.count - 1]
+            let option = "--name="
+            guard (2...3).contains(arguments.count), arguments[0] == "spec", let last = arguments.last, last.hasPrefix(option)
+            else { return nil }
+            file = arguments.count == 3 ? arguments[1] : nil
+            name = String(last.dropFirst(option.count))
             // What may be an option is the parser's.
-            guard !name.hasPrefix("-"), file?.hasPrefix("-") != true else { return nil }
+            guard file?.hasPrefix("-") != true else { return nil }
         }
 
         func run() { do { try SpecCommand.print(file: file, name: name) } catch { SpecCommand.exit(withError: error) } }

@@ -61,7 +61,7 @@ struct TopCommand: ParsableCommand {
         let name = activity.status.name.isEmpty ? "" : " '\(activity.status.name)'"
         var lines = [Table.clean("domain \(activity.status.domain)\(name)"), ""] + table.lines(style: isTerminal ? .terminal : .plain)
         lines += activity.status.emulators.compactMap { emulator in
-            emulator.hung.map { Table.clean("\(emulator.name) hangs: \($0.request), slot \($0.slot), for \(Int($0.seconds)) s") }
+            emulator.hung.map { Table.clean("\(emulator.name) hangs: \($0.request)\($0.slot.map { ", slot \($0)" } ?? ""), for \(Int($0.seconds)) s") }
         }
         guard isTerminal, !once else {
             if frame > 0 { Output.line("") }

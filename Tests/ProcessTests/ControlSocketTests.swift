@@ -1,6 +1,12 @@
 import ControlProtocol
+import Coordinator
 import Glibc
+import Host
+import LocalHost
+import Logging
 import Platform
+import Specification
+import TestTools
 import Testing
 
 @Suite("The control socket")
@@ -111,5 +117,19 @@ struct ControlSocketTests {
             #expect(error.contains("has a coordinator already"))
             #expect(try guest.ask(.logs(lines: 0)) == .lines([]))
         }
+    }
+
+    @Test("a start that fails at its sockets leaves neither them nor the folder")
+    func failedStart() throws {
+        let folder = try TemporaryFolder()
+        let domain = try #require(DomainID(7))
+        // Room for the folder's path, and for no socket's in it.
+        let directory = folder.path + "/" + String(repeating: "x", count: 100 - folder.path.utf8.count)
+        let coordinator = try Coordinator(
+            loop: EventLoop(), host: LocalHost(domain: domain), specification: GuestSpecification(source: "test"),
+            settings: .init(guestName: "test", hostKind: "local", directory: directory), logger: Logger(label: "test"))
+        let error = #expect(throws: SystemError.self) { try coordinator.openControl() }
+        #expect(error?.description.contains("a socket's path has at most 107 bytes") == true)
+        #expect(access(directory, F_OK) != 0, "the folder is left")
     }
 }

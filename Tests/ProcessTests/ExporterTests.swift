@@ -29,6 +29,18 @@ struct ExporterTests {
         }
     }
 
+    @Test("a guest that is renamed has its new name at once, and the next exporter shows it")
+    func renamed() throws {
+        try withGuest([], vnc: Built.exporter()) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            #expect(try guest.status.name == "test")
+            try guest.onLoop { $0.rename("Bär \"2\"") }
+            #expect(try guest.status.name == "Bär \"2\"")
+            try guest.crash("vnc")
+            try eventually("the next one shows it") { try guest.view("options").contains("name=Bär \"2\" ") }
+        }
+    }
+
     @Test("it is refused everything that is not an exporter's")
     func hostile() throws {
         try withGuest([], display: Built.screen(), vnc: Built.exporter()) { (guest: Guest) throws in

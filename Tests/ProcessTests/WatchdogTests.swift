@@ -70,6 +70,44 @@ struct WatchdogTests {
         }
     }
 
+    private func exporter(_ policy: HungPolicy?) -> VNCSpecification {
+        var exporter = Built.exporter()
+        exporter.whenHung = policy
+        exporter.hungAfterMilliseconds = 1000
+        return exporter
+    }
+
+    @Test("a stopped VNC server is found when somebody asks for the status, killed, and another takes its place")
+    func exporterRestarted() throws {
+        try withGuest([], vnc: exporter(nil)) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            let first = try guest.emulator("vnc").pid
+            #expect(kill(first, SIGSTOP) == 0)
+            _ = try guest.ask(.status)
+            try eventually("another process serves") {
+                let now = try guest.emulator("vnc")
+                return now.pid != first && now.state == "serving" && now.restarts == 1
+            }
+            #expect(try guest.log.joined(separator: "\n").contains("emulator 'vnc' hangs: a question of the coordinator has waited for 1 s; it is killed"))
+        }
+    }
+
+    @Test("while a viewer is connected nobody has to ask")
+    func exporterWithViewer() throws {
+        try withGuest([], vnc: exporter(.report)) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            #expect(try guest.view("status") == "ok")
+            try eventually("its viewer is known") { try guest.status.vnc?.clients.count == 1 }
+            let pid = try guest.emulator("vnc").pid
+            #expect(kill(pid, SIGSTOP) == 0)
+            try eventually("it is said") { try guest.emulator("vnc").state.hasPrefix("hung: a question of the coordinator for ") }
+            #expect(try guest.emulator("vnc").hung?.slot == nil)
+            #expect(kill(pid, SIGCONT) == 0)
+            try eventually("it is taken back") { try guest.emulator("vnc").state == "serving" }
+            #expect(try guest.emulator("vnc").pid == pid)
+        }
+    }
+
     @Test("a watchdog that is killed is started again, and is told again who serves")
     func watchdogKilled() throws {
         try withGuest([scratch(.report, restart: .onFailure)], watchdog: true) { (guest: Guest) throws in

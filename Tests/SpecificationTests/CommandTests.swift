@@ -129,6 +129,20 @@ struct CommandTests {
         #expect(try command.run("spec", "--name", "web").output.contains("\"vcpus\":7"))
     }
 
+    @Test("a guest's name is taken as it is, and leads to no file outside of its folder", arguments: ["-x", "--help", "two words", "\"q\" 'a'", "Bär", "$HOME", "a;b|c"])
+    func specByOddName(name: String) throws {
+        var command = command
+        command.environment["DEMUX_CONFIG_DIR"] = folder.path
+        try folder.makeFolder("guests")
+        try folder.write("demux: 1\nlocal: {vcpus: 7}\n", to: "guests/\(name).yaml")
+        // As demux-dm gives it.
+        #expect(try command.run("spec", "--name=" + name).output.contains("\"vcpus\":7"))
+        try folder.write("demux: 1\nlocal: {vcpus: 3}\n", to: "demux.yaml")
+        for outside in ["../guests/" + name, "../demux", "..", ".", ""] {
+            #expect(try command.run("spec", "--name=" + outside).output.contains("\"vcpus\":3"))
+        }
+    }
+
     @Test("what is wrong in a file goes to the standard error, one issue a line, and nothing to the output")
     func badSpecification() throws {
         let file = try folder.write("demux: 1\nlocal: {vcpus: 0}\nemulators: [{nam: a}]\n", to: "bad.yaml")

@@ -60,6 +60,9 @@ struct ReaderTests {
     func hung() throws {
         let guest = try read("demux: 1\ndisplay: {program: sh, hung-after: 8s}\nemulators: [{name: a, program: sh, when-hung: report, hung-after: 1500ms}, {name: b, program: sh}]\n")
         #expect(guest.allEmulators.map(\.hungAfterMilliseconds) == [8000, 1500, 5000])
+        let vnc = try #require(try read("demux: 1\nvnc: {program: sh, when-hung: report, hung-after: 9s}\n").vnc)
+        #expect(vnc.whenHung == .report && vnc.hungAfterMilliseconds == 9000)
+        #expect(try read("demux: 1\nvnc: {program: sh}\n").vnc?.hungAfterMilliseconds == 5000)
         #expect(guest.allEmulators.map(\.whenHung) == [nil, .report, nil])
     }
 

@@ -149,15 +149,14 @@ create() {
     { echo "# xl create $cfg failed:"; grep -aE 'error|fail' "$LOGS/$name.xl.log" | tail -n 15 | sed 's/^/# /'; DOMID=; return 1; }
   DOMID=$(xl domid "$name")
 }
-domain_ids() { xl list | awk 'NR > 1 && $2 != 0 { print $2 }'; }      # all but dom0's, zombies too
+# All but dom0's, zombies too; a name may have spaces, so it is the fifth word from the end.
+domain_ids() { xl list | awk 'NR > 1 && $(NF - 4) != 0 { print $(NF - 4) }'; }
 no_domains() { local d; d=$(domain_ids); [ -z "$d" ] || { xl list; return 1; }; }
 no_device_models() { ! pgrep -a 'qemu-system|demux' || return 1; }
 # Nothing of the guest DOMID is left: no domain, no device model, no xenstore entries.
 nothing_left() {
-  local d=$1 left=0 name id rest
-  while read -r name id rest; do
-    [ "$id" != "$d" ] || { echo "$name $id $rest"; left=1; }
-  done < <(xl list)
+  local d=$1 left=0
+  ! domain_ids | grep -x "$d" || left=1
   ! pgrep -af -- "-xen-domid $d( |\$)" || left=1
   ! xenstore-exists "/local/domain/$d" 2>/dev/null || { echo "xenstore has /local/domain/$d"; left=1; }
   ! xenstore-exists "/local/domain/0/device-model/$d" 2>/dev/null || { echo "xenstore has device-model/$d"; left=1; }

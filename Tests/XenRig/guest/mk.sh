@@ -1,11 +1,11 @@
 #!/bin/bash
-# mk.sh OUTDIR [PROGRAM...]: makes OUTDIR/PROGRAM.img, a bootable disk image, of each guest program (agent,
+# mk.sh OUTDIR [PROGRAM...]: makes OUTDIR/PROGRAM.img, a bootable disk image, of each guest program (agent, beat,
 # counter, exerciser, modes, scroll, timing, unplug), or of those named.
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 [ $# -ge 1 ] || { echo "usage: mk.sh OUTDIR [PROGRAM...]" >&2; exit 2; }
 OUT=$1; shift; mkdir -p "$OUT"
-[ $# -gt 0 ] || set -- agent counter exerciser modes scroll timing unplug
+[ $# -gt 0 ] || set -- agent beat counter exerciser modes scroll timing unplug
 W=$(mktemp -d); trap 'rm -rf "$W"' EXIT
 # No SSE and no MMX for the compiler itself: an 8-byte access is to happen only where the source says so.
 FLAGS=(-m32 -march=i686 -mno-sse -mno-mmx -std=gnu11 -ffreestanding -nostdlib -fno-pic -fno-pie -fno-stack-protector

@@ -1,13 +1,18 @@
 import Host
 
-/// Where memory of devices lives while the guest shall not see it: at frames that are no part of its memory and of none of its BARs.
+/// Where memory of devices lives while the guest shall not see it: at frames that are no part of its memory and of none
+/// of its BARs.
 ///
-/// libxc walks every frame up to the highest that a guest ever had, each time the guest is saved, and writes 8 bytes for each: a home far up makes
-/// a save slow and large. A home must not be where the guest's firmware, its kernel or QEMU put something by themselves, either. So the places are, in
+/// libxc walks every frame up to the highest that a guest ever had, each time the guest is saved, and writes 8 bytes
+/// for each: a home far up makes
+/// a save slow and large. A home must not be where the guest's firmware, its kernel or QEMU put something by
+/// themselves, either. So the places are, in
 /// this order:
-/// - the upper part of the area at 0xfc000000 that hvmloader reports as reserved: no kernel puts anything there, no BAR comes there, and it is below Xen's own
+/// - the upper part of the area at 0xfc000000 that hvmloader reports as reserved: no kernel puts anything there, no BAR
+///   comes there, and it is below Xen's own
 ///   pages, which every HVM guest has;
-/// - above 4 GiB and as much memory as the guest may have: its RAM ends below that, however hvmloader lays it out, and so does what QEMU puts behind it;
+/// - above 4 GiB and as much memory as the guest may have: its RAM ends below that, however hvmloader lays it out, and
+///   so does what QEMU puts behind it;
 /// - anywhere, drawn by lot: a guest can put memory of its own at some places, and cannot know at which.
 ///
 /// Nothing that a guest can raise, such as its highest frame, decides where a place is.

@@ -148,7 +148,8 @@ struct CommandTests {
     func installed(coordinator: String?) throws -> Command {
         let bin = try folder.makeFolder("bin")
         let copy = "\(bin)/demux"
-        // By other processes: a file that this one has open for writing, or a child of another test's until it executes, cannot be executed.
+        // By other processes: a file that this one has open for writing, or a child of another test's until it
+        // executes, cannot be executed.
         #expect(try command.shell("cp \"$0\" \(copy)").status == .status(0))
         if let coordinator {
             let text = try folder.write(coordinator, to: "coordinator", mode: 0o755)

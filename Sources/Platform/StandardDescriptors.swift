@@ -3,8 +3,10 @@ import Glibc
 
 /// The descriptors 0, 1 and 2 of a program, which may be started without them.
 public enum StandardDescriptors {
-    /// Opens those of the three that are missing, so that no file, socket or memory gets one of their numbers and is then written to, or handed to a
-    /// child, as the standard output. Each is opened the wrong way round: reading or writing it fails, as of a closed one.
+    /// Opens those of the three that are missing, so that no file, socket or memory gets one of their numbers and is
+    /// then written to, or handed to a
+    /// child, as the standard output. Each is opened the wrong way round: reading or writing it fails, as of a closed
+    /// one.
     ///
     /// The first thing that a program does, before it opens anything and before it has a second thread.
     public static func fill() {

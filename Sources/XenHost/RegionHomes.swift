@@ -1,19 +1,25 @@
 import Host
 
-/// Where memory of devices lives while the guest shall not see it: at frames that are no part of its memory and of none of its BARs.
+/// Where memory of devices lives while the guest shall not see it: at frames that are no part of its memory and of none
+/// of its BARs.
 ///
-/// libxc walks every frame up to the highest that a guest ever had, each time the guest is saved, and writes 8 bytes for each: a home far up makes
-/// a save slow and large. A home must not be where the guest's firmware, its kernel or QEMU put something by themselves, either. So the places are, in
+/// libxc walks every frame up to the highest that a guest ever had, each time the guest is saved, and writes 8 bytes
+/// for each: a home far up makes
+/// a save slow and large. A home must not be where the guest's firmware, its kernel or QEMU put something by
+/// themselves, either. So the places are, in
 /// this order:
-/// - the upper part of the area at 0xfc000000 that hvmloader reports as reserved: no kernel puts anything there, no BAR comes there, and it is below Xen's own
-///   pages, which every HVM guest has;
-/// - above 4 GiB and as much memory as the guest may have: its RAM ends below that, however hvmloader lays it out, and so does what QEMU puts behind it;
+/// - the area at 0xfc000000 that hvmloader reports as reserved: no kernel puts RAM there, no BAR comes there, and it is below
+///   Xen's own pages, which every HVM guest has;
+/// - above 4 GiB and as much memory as the guest may have: its RAM ends below that, however hvmloader lays it out, and
+///   so does what QEMU puts behind it;
 /// - anywhere, drawn by lot: a guest can put memory of its own at some places, and cannot know at which.
 ///
 /// Nothing that a guest can raise, such as its highest frame, decides where a place is.
 struct RegionHomes {
-    /// hvmloader's own allocations begin at 0xfc001000 and take less than 1 MiB; the I/O APIC is at 0xfec00000.
-    static let reserved: Range<UInt64> = 0xf_d000..<0xf_ec00
+    /// What nobody uses of the reserved area. hvmloader allocates from 0xfc001000 upwards and from 0xfe000000 downwards (the
+    /// shared-info page): each of the two keeps some MiB. 0xfe700000 to 0xfe800000 is the guest's own (Linux has its shared-info
+    /// page there); from 0xfec00000 on there are the APICs.
+    static let reserved: [Range<UInt64>] = [0xf_ce00..<0xf_de00, 0xf_e000..<0xf_e600]
     private static let fourGibibytes: UInt64 = 0x10_0000
     /// 48 bits of address.
     private static let end: UInt64 = 1 << 36
@@ -36,7 +42,7 @@ struct RegionHomes {
     }
 
     /// Whether a region that a saved guest had here was at its home; before the present places there was one at 64 GiB.
-    static func mayBeHome(_ gfn: GFN) -> Bool { reserved.contains(gfn.rawValue) || gfn.rawValue >= fourGibibytes }
+    static func mayBeHome(_ gfn: GFN) -> Bool { reserved.contains { $0.contains(gfn.rawValue) } || gfn.rawValue >= fourGibibytes }
 
     /// Finds frames for a region.
     /// - Parameters:
@@ -46,8 +52,10 @@ struct RegionHomes {
     func find<Generator: RandomNumberGenerator>(pages: Int, random: inout Generator, isFree: (Range<UInt64>) -> Bool) -> GFN? {
         guard pages > 0, pages <= 1 << 24 else { return nil }
         let step = Self.aligned(UInt64(pages))
-        for first in stride(from: Self.reserved.lowerBound, to: Self.reserved.upperBound, by: Int(Self.alignment)) {
-            if let home = home(first, pages, below: Self.reserved.upperBound, isFree) { return home }
+        for area in Self.reserved {
+            for first in stride(from: area.lowerBound, to: area.upperBound, by: Int(Self.alignment)) {
+                if let home = home(first, pages, below: area.upperBound, isFree) { return home }
+            }
         }
         var (first, tries) = (above, 0)
         while tries < Self.tries {

@@ -17,7 +17,8 @@ enum Output {
 
     static func errorLine(_ text: String) { StandardError.line(text) }
 
-    /// Writes to the standard output. A reader that has gone away (`demux status | head`) ends the command quietly; when anything else keeps
+    /// Writes to the standard output. A reader that has gone away (`demux status | head`) ends the command quietly;
+    /// when anything else keeps
     /// the words from getting there, the command ends with 1 and says so, because it has not done what it was asked.
     static func write(_ text: String) { write(Array(text.utf8)) }
 

@@ -162,15 +162,13 @@ struct CommandTests {
     func installed(coordinator: String?) throws -> Command {
         let bin = try folder.makeFolder("bin")
         let copy = "\(bin)/demux"
-        let original = command.program
-        let input = open(original, O_RDONLY | O_CLOEXEC)
-        let output = open(copy, O_WRONLY | O_CREAT | O_CLOEXEC, 0o755)
-        try #require(input >= 0 && output >= 0)
-        var piece = [UInt8](repeating: 0, count: 1 << 20)
-        while case let got = read(input, &piece, piece.count), got > 0 { try #require(write(output, piece, got) == got) }
-        close(input)
-        close(output)
-        if let coordinator { try folder.write(coordinator, to: "bin/demux-dm", mode: 0o755) }
+        // By other processes: a file that this one has open for writing, or a child of another test's until it
+        // executes, cannot be executed.
+        #expect(try command.shell("cp \"$0\" \(copy)").status == .status(0))
+        if let coordinator {
+            let text = try folder.write(coordinator, to: "coordinator", mode: 0o755)
+            #expect(try command.shell("cp \(text) \(bin)/demux-dm").status == .status(0))
+        }
         var result = command
         result.program = copy
         return result

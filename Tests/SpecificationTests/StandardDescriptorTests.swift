@@ -66,7 +66,8 @@ extension CommandTests {
         // The coordinator's stand-in is asked what it was started with.
         let command = try installed(coordinator: "#!/bin/sh\nfor n in 0 1 2; do readlink /proc/$$/fd/$n; done > \(folder.path)/seen\n")
         _ = try command.shell("exec \"$0\" check \(specification()) <&- >&- 2>&-")
-        let seen = try Files.readAll(Files.open("\(folder.path)/seen").raw, limit: 4096, what: "what was seen")
+        let file = try Files.open("\(folder.path)/seen")
+        let seen = try Files.readAll(file.raw, limit: 4096, what: "what was seen")
         let lines = String(decoding: seen, as: UTF8.self).split(separator: "\n")
         #expect(lines.first?.contains("memfd:demux-specification") == true)
         #expect(lines.last == "/dev/null")

@@ -39,7 +39,7 @@ counts() {
     fds+=" $name-fds=$(for p in $(pgrep -x "demux-$name"); do ls "/proc/$p/fd" 2>/dev/null; done | wc -l)"
   done
   xenstore-ls -f > keys 2>/dev/null
-  echo "processes=$(pgrep -c '^(demux|xen-q|xl)')$fds sockets=$(find /run/demux /run/xen -type s 2>/dev/null | wc -l) files=$(find /run/demux 2>/dev/null | wc -l)" \
+  echo "processes=$(cat /proc/[0-9]*/comm 2>/dev/null | grep -cE '^(demux-|xen-qemu|xl$)')$fds sockets=$(find /run/demux /run/xen -type s 2>/dev/null | wc -l) files=$(find /run/demux 2>/dev/null | wc -l)" \
     "keys=$(wc -l < keys) demux-keys=$(grep -ci demux keys) zombies=$(grep -hc '^State:.Z' /proc/[0-9]*/status 2>/dev/null | grep -c 1)" \
     "domains=$(domain_ids | wc -l) memfds=$(find /proc/[0-9]*/fd -lname '/memfd:*' 2>/dev/null | wc -l) channels=$(/usr/lib/xen-4.17/bin/lsevtchn 0 | wc -l)"
 }

@@ -98,6 +98,7 @@ wait_by_uptime() {
   until "$@" > /dev/null 2>&1; do [ "$(uptime_s)" -lt $end ] || { echo "waited in vain for: $*"; return 1; }; sleep 0.3; done
 }
 look_on() { python3 $TOOLS/viewer.py 127.0.0.1 "$(xenstore-read "/local/domain/$1/console/vnc-port")" 3600 > viewer.out 2>&1 & VIEWER=$!; }
+looked_at() { look_on "$1"; wait_until 30 sees "$1"; local seen=$?; kill $VIEWER; wait $VIEWER 2>/dev/null; return $seen; }
 sees() { demux status "$1" | grep -q '127.0.0.1 '; }
 
 # ------------------------------------------------ what is done to them
@@ -115,6 +116,8 @@ together() {
   D=$(id "$A") E=$(id "$B")
   check "the first one goes on" wait_for_guest "$D" 'BEAT [0-9]' 90
   check "everything serves" wait_until 60 all_serve "$D"
+  # The scan-out's memory is there from the first one on who looks at it.
+  check "a viewer comes in" looked_at "$D"
   [ $GUESTS = 1 ] && return
   check "the second one counts" wait_for_guest "$E" 'COUNTER up' 90
   # From here on it is in the middle of an access, and takes no time from the others.

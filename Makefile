@@ -67,7 +67,7 @@ unit-test-beside-release: test-packages
 	$(SWIFT) build --build-tests
 	@mkdir -p $(RELEASE)
 	@echo 'beside the tests: $(RELEASE_BUILD)'; \
-	(Tests/XenRig/run.sh -Q > /dev/null; exec $(RELEASE_BUILD)) > $(RELEASE)/beside-tests.log 2>&1 & build=$$!; \
+	(Tests/XenRig/run.sh -b > /dev/null; exec $(RELEASE_BUILD)) > $(RELEASE)/beside-tests.log 2>&1 & build=$$!; \
 	trap 'kill $$build 2>/dev/null' INT TERM; \
 	$(SWIFT) test --skip-build; tests=$$?; \
 	wait $$build; built=$$?; cat $(RELEASE)/beside-tests.log; \

@@ -1,7 +1,8 @@
 #!/bin/bash
 # qemu.sh OUTDIR: QEMU of Debian's bookworm-backports as OUTDIR/qemu, a program that finds its firmware in OUTDIR, and
-# its libraries there or, those that this machine has, where they are. Called by run.sh, which caches the result. The
-# packages come from where this machine's apt gets bookworm; nothing is installed, and apt's own lists stay as they are.
+# its libraries there or, those that this machine has, where they are: for measuring the rig with it, `QEMU=OUTDIR/qemu`
+# (README.md says why it is not the rig's own). The packages come from where this machine's apt gets bookworm; nothing is
+# installed, and apt's own lists stay as they are.
 set -euo pipefail
 [ $# = 1 ] || { echo "usage: qemu.sh OUTDIR" >&2; exit 2; }
 mkdir -p "$1"; OUT=$(cd "$1" && pwd); cd "$OUT"

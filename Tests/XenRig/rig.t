@@ -11,14 +11,15 @@
 #   DEMUX_RIG_LIMIT   seconds for the whole boot (7200)
 #   DEMUX_RIG_MACHINES  how many machines share the scenarios (2); one scenario, and benchmarks, have one
 #   DEMUX_RIG_PICTURES  take: QEMU's pictures are taken anew, and not compared with those checked in
-#   QEMU              the program that is the machine (that of Debian's backports: qemu.sh)
+#   QEMU              the program that is the machine (qemu-system-x86_64)
 # With SCENARIOs (names in scenarios/ or, for benchmarks, in bench/, without .sh) only those run, and only what their
 # `# needs:` lines name is needed.
 HERE=$(cd "$(dirname "$0")" && pwd)
 . "$HERE/pictures.sh"
 PROGRAMS="demux demux-dm demux-scratch demux-debug demux-c-scratch demux-conformance demux-display demux-vnc demux-nvme demux-watchdog demux-keeper demux-test-emulator"
 bail() { echo "Bail out! $*"; exit 1; }
-for tool in gcc objcopy flock; do
+export QEMU=${QEMU:-qemu-system-x86_64}
+for tool in "$QEMU" gcc objcopy flock; do
   command -v $tool >/dev/null || bail "$tool is missing: see what Tests/XenRig/README.md needs"
 done
 if [ $# -gt 0 ]; then
@@ -48,8 +49,6 @@ cp "$HERE"/bench/*.sh "$KIT/scenarios/"
 echo "${DEMUX_RIG_PATIENCE:-6}" > "$KIT/patience"
 echo "${DEMUX_TEST_FULL:-0}" > "$KIT/full"
 RIG=$("$HERE/run.sh" -b) || bail "the rig could not be built"
-QEMU=$("$HERE/run.sh" -Q) || bail "there is no QEMU"; export QEMU
-command -v "$QEMU" > /dev/null || bail "$QEMU is missing: see what Tests/XenRig/README.md needs"
 "$HERE/guest/linux/mk.sh" "$KIT/linux" "$RIG" >> "$OUT/guest-build.log" 2>&1 ||
   { sed 's/^/# /' "$OUT/guest-build.log"; bail "the Linux guest could not be built"; }
 

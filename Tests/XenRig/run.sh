@@ -9,33 +9,38 @@
 #   -f HOST:DOM0  a loopback port here reaches a TCP port of dom0, once dom0 has called net_up (repeatable)
 #   -m MIB, -p N, -c MODEL   the machine's memory (3072), virtual CPUs (1), CPU model
 #   -q            do not show the output
-#   -b, -Q        only make sure that the rig is built, and print where its products are; which QEMU runs it
+#   -b            only make sure that the rig is built, and print where its products are
 # Exit status: the command's; 125: dom0 gave none (see console.log; the time limit is the usual reason); 126: usage.
-# Environment: DOM0_VCPUS (1), DOM0_MEM (1024M), XENARGS and DOM0ARGS (more command-line words), ACCEL, QEMU (a program;
-# that of Debian's backports), DEMUX_RIG_CACHE, DEMUX_RIG_FROZEN (300: seconds without a sign of life from dom0 after
-# which it counts as frozen).
+# Environment: DOM0_VCPUS (1), DOM0_MEM (1024M), XENARGS and DOM0ARGS (more command-line words), ACCEL, QEMU,
+# DEMUX_RIG_CACHE, DEMUX_RIG_FROZEN (300: seconds without a sign of life from dom0 after which it counts as frozen).
 HERE=$(cd "$(dirname "$0")" && pwd)
 LIMIT=600 OUT="" MEM=3072 SMP=1 QUIET="" ONLYBUILD="" SHARES=() EXTRA="" FORWARDS=()
 # The features taken away each break something under the software CPU: see README.md.
 CPU=EPYC,-smap,-smep,-monitor,-rdtscp,-xsave,-avx,-avx2,-fma,-f16c
 usage() { sed -n '2,/^HERE=/{/^HERE=/d;s/^# \{0,1\}//p}' "$0" >&2; exit 126; }
-while getopts "t:o:s:S:f:m:p:c:qbQ" o; do case $o in
+while getopts "t:o:s:S:f:m:p:c:qb" o; do case $o in
   t) LIMIT=$OPTARG;; o) OUT=$OPTARG;; s) SHARES+=("$OPTARG");; S) EXTRA=$OPTARG;; f) FORWARDS+=("$OPTARG");;
-  m) MEM=$OPTARG;; p) SMP=$OPTARG;; c) CPU=$OPTARG;; q) QUIET=1;; b) ONLYBUILD=rig;; Q) ONLYBUILD=qemu;; *) usage;;
+  m) MEM=$OPTARG;; p) SMP=$OPTARG;; c) CPU=$OPTARG;; q) QUIET=1;; b) ONLYBUILD=1;; *) usage;;
 esac; done
 shift $((OPTIND-1))
 [ -n "$ONLYBUILD" ] || [ $# -gt 0 ] || usage
 
-# --- the products: each is made once
-. "$HERE/cache.sh"
-RIG=$(product "the rig" "$HERE/build.sh" "$HERE/dom0-init") || exit 125
-if [ -z "$QEMU" ]; then
-  if QEMU=$(product "QEMU" "$HERE/qemu.sh"); then QEMU+=/qemu; else
-    echo "run.sh: without QEMU of bookworm-backports this machine's own runs the rig (README.md)" >&2
-    QEMU=qemu-system-x86_64
+# --- the products: built once for each content of build.sh and dom0-init
+CACHE=${DEMUX_RIG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/demux-xenrig}
+HASH=$(cat "$HERE/build.sh" "$HERE/dom0-init" | sha256sum | cut -c1-16)
+RIG=$CACHE/$HASH
+mkdir -p "$CACHE" || exit 125
+if [ ! -d "$RIG" ]; then
+  exec 9> "$CACHE/lock"; flock 9
+  if [ ! -d "$RIG" ]; then
+    echo "run.sh: building the rig in $RIG (once)" >&2
+    NEW=$(mktemp -d "$CACHE/building.XXXXXX")
+    if ! "$HERE/build.sh" "$NEW" >&2 9>&-; then rm -rf "$NEW"; echo "run.sh: the rig could not be built" >&2; exit 125; fi
+    mv -T "$NEW" "$RIG" || exit 125
   fi
+  exec 9>&-
 fi
-case $ONLYBUILD in rig) echo "$RIG"; exit 0;; qemu) echo "$QEMU"; exit 0;; esac
+if [ -n "$ONLYBUILD" ]; then echo "$RIG"; exit 0; fi
 
 # --- the share
 [ -n "$OUT" ] || OUT=$(mktemp -d -t demux-xenrig.XXXXXX) || exit 125
@@ -68,7 +73,7 @@ if [ -z "$QUIET" ]; then tail -n +1 -s 0.5 -f "$OUT/share/out.log" & TAIL=$!; fi
 # dom0 says every 5 seconds that it lives. The whole machine has been seen to freeze (README.md); then there is no point
 # in waiting for the time limit.
 FROZEN=${DEMUX_RIG_FROZEN:-300}
-timeout --foreground -k 5 "$LIMIT" "$QEMU" -pidfile "$OUT/qemu.pid" -machine q35 -accel "${ACCEL:-tcg,thread=multi,tb-size=512}" \
+timeout --foreground -k 5 "$LIMIT" "${QEMU:-qemu-system-x86_64}" -pidfile "$OUT/qemu.pid" -machine q35 -accel "${ACCEL:-tcg,thread=multi,tb-size=512}" \
   -cpu "$CPU" -smp "$SMP" -m "$MEM" -nodefaults -display none -no-reboot -serial stdio -kernel "$RIG/xen" \
   -append "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all conring_size=1024k dom0_mem=${DOM0_MEM:-1024M},max:${DOM0_MEM:-1024M} dom0_max_vcpus=${DOM0_VCPUS:-1} sched=credit sched_ratelimit_us=0 sched_credit_tslice_ms=5 spec-ctrl=eager-fpu $XENARGS" \
   -initrd "$RIG/vmlinuz console=hvc0 loglevel=6 panic=1 mitigations=off $DOM0ARGS,$RIG/initrd.cpio" \

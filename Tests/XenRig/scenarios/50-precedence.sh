@@ -53,7 +53,7 @@ while True:
     if message["type"] == "quit": break
 EOP
 chmod +x populate.py
-{ echo "demux: 1"; echo "emulators:"; echo "  - {name: populate, program: $PWD/populate.py, mode: isolated}"; } > populate.yaml
+{ echo "demux: 1"; echo "emulators:"; echo "  - {name: populate, program: $PWD/populate.py, mode: isolated, ready-within: 60s}"; } > populate.yaml
 pages() { demux-conformance --pages "$DOMID"; }
 before=$(pages)
 check "a Python emulator that wants memory populated is attached" demux attach "$DOMID" "$PWD/populate.yaml"

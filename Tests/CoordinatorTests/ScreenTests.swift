@@ -142,9 +142,8 @@ struct HoldingsTests {
         holdings.noteServing(version: 2)
         try holdings.checkState(hello(64, version: 2))
         try holdings.checkState(hello(64, version: 3, accepts: [1, 2]))
-        // One that asks for no state leaves it as it is.
-        try holdings.checkState(hello(nil))
-        for bad in [hello(64), hello(64, version: 3), hello(64, version: 3, accepts: [1]), hello(128, version: 2)] {
+        // One that asks for no state would begin anew where the guest expects it to go on.
+        for bad in [hello(nil), hello(64), hello(64, version: 3), hello(64, version: 3, accepts: [1]), hello(128, version: 2)] {
             #expect(throws: Refusal.self) { try holdings.checkState(bad) }
         }
         #expect(try holdings.grantState(length: 64, version: 3, to: DescriptorBag()) == StateGrant(length: 64, fresh: false, version: 2))

@@ -55,6 +55,8 @@ struct ReaderTests {
     func blinking() throws {
         let machine = try Machine(["plain-window": "no"])
         machine.textMode()
+        // However long a busy machine takes, it blinks until the test says otherwise.
+        machine.guest.emulator.screen.blinking.patience = .max
         for index in [0, 7] { machine.cell(index, 3, 0x1f) }
         let reader = try machine.reader(viewers: 1)
         try machine.showsThePicture("text without a cursor")

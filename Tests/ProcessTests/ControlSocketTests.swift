@@ -129,7 +129,7 @@ struct ControlSocketTests {
             loop: EventLoop(), host: LocalHost(domain: domain), specification: GuestSpecification(source: "test"),
             settings: .init(guestName: "test", hostKind: "local", directory: directory), logger: Logger(label: "test"))
         let error = #expect(throws: SystemError.self) { try coordinator.openControl() }
-        #expect(error?.description.contains("a socket's path has at most 107 bytes") == true)
+        #expect(error?.description.contains("a socket's has at most 107") == true)
         #expect(access(directory, F_OK) != 0, "the folder is left")
     }
 }

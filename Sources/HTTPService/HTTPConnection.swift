@@ -90,6 +90,8 @@ final class HTTPConnection {
     private func move(_ events: EventLoop.Interest) {
         switch state {
         case .reading:
+            // What is here already is parsed first; more waits in the kernel.
+            guard received.isEmpty else { return }
             switch IncomingBytes(from: descriptor.raw, atMost: Self.readLength) {
             case .bytes(let bytes):
                 received = bytes[...]

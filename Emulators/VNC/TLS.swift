@@ -98,7 +98,7 @@ final class TLSSession {
             gnutls_transport_set_errno(session, EAGAIN)
             return -1
         }
-        let count = recv(socket, buffer.baseAddress, min(buffer.count, allowance.bytes), CInt(MSG_DONTWAIT))
+        let count = SocketBytes.receive(socket, into: UnsafeMutableRawBufferPointer(rebasing: buffer.prefix(allowance.bytes)))
         if count < 0 { gnutls_transport_set_errno(session, errno) }
         allowance.reads -= 1
         allowance.bytes -= max(0, count)

@@ -1,4 +1,5 @@
 import Glibc
+import Platform
 
 /// Bytes on their way into a non-blocking socket.
 struct OutgoingBytes {
@@ -39,7 +40,7 @@ enum IncomingBytes {
         var count = 0
         var code: CInt = 0
         let bytes = [UInt8](unsafeUninitializedCapacity: limit) { buffer, initialized in
-            count = recv(raw, buffer.baseAddress, buffer.count, CInt(MSG_DONTWAIT))
+            count = SocketBytes.receive(raw, into: UnsafeMutableRawBufferPointer(buffer))
             code = errno
             initialized = max(0, count)
         }

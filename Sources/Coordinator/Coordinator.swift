@@ -25,6 +25,10 @@ public final class Coordinator {
         /// whether emulators hang.
         public var watchdog: String?
 
+        /// Whether emulators are killed when the thread that runs the loop ends, however it does: where the guest ends with this process, and nobody
+        /// else would end them.
+        public var emulatorsEndWithIt = false
+
         /// Whether emulators may count latencies and trace; what that costs is measured without.
         public var observes = true
 
@@ -72,7 +76,7 @@ public final class Coordinator {
         logBook = LogBook(logger: logger)
         context = try GuestContext(
             loop: loop, host: host, logBook: logBook, allowsDirect: !(host is any IsolatingHost), restrictedTo: settings.restrictedTo,
-            unplug: specification.unplug)
+            emulatorsEndWithIt: settings.emulatorsEndWithIt, unplug: specification.unplug)
         context.unplug.sessions = { [weak self] in self?.sessions ?? [] }
         context.observations.isOpen = settings.observes
         context.observations.sessions = { [weak self] in self?.sessions ?? [] }
@@ -161,7 +165,7 @@ public final class Coordinator {
     /// Opens the control socket: 0600 in a folder 0700.
     /// - Throws: SystemError, also when another coordinator has the folder.
     public func openControl() throws(SystemError) {
-        try Self.makeFolder(settings.directory)
+        try PrivateFolder.make(settings.directory)
         try takeFolder()
         let listener = try UnixSocket.listen(.messages, path: settings.directory + "/control.sock")
         context.recorder.keep(listener.raw, as: KeptName.control)
@@ -195,16 +199,6 @@ public final class Coordinator {
         }
         lock = raw
         context.recorder.keep(raw, as: KeptName.folder)
-    }
-
-    private static func makeFolder(_ path: String) throws(SystemError) {
-        var built = ""
-        for part in path.split(separator: "/") {
-            built += "/" + part
-            if mkdir(built, built == path ? 0o700 : 0o755) != 0 && errno != EEXIST {
-                throw SystemError("make the folder", built, remedy: "the coordinator needs to write there, or DEMUX_RUN_DIR must name another place")
-            }
-        }
     }
 
     // MARK: running

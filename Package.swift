@@ -37,7 +37,7 @@ let package = Package(
         .target(name: "LocalHost", dependencies: ["Host", "Platform", "CIoreq"]),
         // The unplug ports as a value: what a guest says there, and what it means.
         .target(name: "Unplug", dependencies: ["EmulatorProtocol", "Host"]),
-        .target(name: "EmulatorKit", dependencies: ["Host", "Platform", "EmulatorProtocol", "CIoreq", "CCommit"]),
+        .target(name: "EmulatorKit", dependencies: ["CLinux", "Host", "Platform", "EmulatorProtocol", "CIoreq", "CCommit"]),
         .target(
             name: "Coordinator",
             dependencies: [
@@ -66,7 +66,7 @@ let package = Package(
         .target(name: "Specification", dependencies: ["Host", "EmulatorProtocol"]),
         .target(name: "ControlProtocol", dependencies: ["CLinux", "Surface", "EmulatorProtocol", "Host", "Platform", "Specification"]),
         // Only the short-lived command reads YAML: Yams brings Foundation.
-        .target(name: "SpecificationFile", dependencies: ["RFB", "Specification", "Unplug", "Yams"]),
+        .target(name: "SpecificationFile", dependencies: ["CLinux", "EmulatorProtocol", "Host", "RFB", "Specification", "Unplug", "Yams"]),
 
         // Whether emulators go on with what waits for them: the watchdog's part that needs no Xen.
         .target(name: "Watch", dependencies: ["ControlProtocol", "Host", "Platform"]),
@@ -83,7 +83,7 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]),
         .executableTarget(
-            name: "demux-dm", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "Keeping", "LocalCPU", "LocalHost", "XenHost", "Toolstack", "Unplug"]),
+            name: "demux-dm", dependencies: ["Host", "Platform", "Specification", "Coordinator", "ControlProtocol", "EmulatorProtocol", "Keeping", "LocalCPU", "LocalHost", "XenHost", "Toolstack", "Unplug"]),
 
         // What the toolstack takes for the device model: it holds what a coordinator's successor needs.
         .executableTarget(name: "demux-keeper", dependencies: ["CLinux", "Keeping", "Platform"]),
@@ -107,7 +107,7 @@ let package = Package(
         // The same cases on either host: in `swift test` on LocalHost, in the rig on XenHost.
         .target(name: "HostConformance", dependencies: ["Host", "Platform"], path: "Tests/HostConformance"),
         .executableTarget(
-            name: "demux-conformance", dependencies: ["HostConformance", "XenHost", "CXen", "Platform"], path: "Tests/XenConformance"),
+            name: "demux-conformance", dependencies: ["Host", "HostConformance", "XenHost", "CXen", "Platform"], path: "Tests/XenConformance"),
         // An emulator in plain C, written from Protocols/ alone.
         .executableTarget(
             name: "demux-c-scratch", path: "Tests/CScratch", exclude: ["README.md"], cSettings: [.headerSearchPath("../../Protocols")]),
@@ -140,11 +140,11 @@ let package = Package(
         .testTarget(name: "UnplugTests", dependencies: ["EmulatorProtocol", "Host", "Unplug", "SeededNumbers"]),
         .testTarget(name: "PlatformTests", dependencies: ["CLinux", "Platform", "TestTools"]),
         .testTarget(name: "HostTests", dependencies: ["Host", "Platform", "SeededNumbers"]),
-        .testTarget(name: "EmulatorProtocolTests", dependencies: ["EmulatorProtocol", "SeededNumbers"]),
+        .testTarget(name: "EmulatorProtocolTests", dependencies: ["Host", "EmulatorProtocol", "SeededNumbers"]),
         .testTarget(name: "XenHostTests", dependencies: ["XenHost", "Host", "SeededNumbers"]),
-        .testTarget(name: "LocalHostTests", dependencies: ["LocalHost", "HostConformance", "SeededNumbers", "TestTools"]),
+        .testTarget(name: "LocalHostTests", dependencies: ["Host", "Platform", "LocalHost", "HostConformance", "SeededNumbers", "TestTools"]),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
-        .testTarget(name: "EmulatorKitTests", dependencies: ["CAllocations", "CCommit", "CLinux", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example", "SeededNumbers", "TestTools"]),
+        .testTarget(name: "EmulatorKitTests", dependencies: ["CIoreq", "EmulatorProtocol", "Host", "Platform", "CAllocations", "CCommit", "CLinux", "EmulatorKit", "demux-scratch", "demux-debug", "demux-example", "SeededNumbers", "TestTools"]),
         .testTarget(name: "SurfaceTests", dependencies: ["CLinux", "CSurface", "Surface", "Platform", "SeededNumbers", "TestTools"]),
         .testTarget(name: "VGATests", dependencies: ["VGA", "Platform", "SeededNumbers", "TestTools"]),
         .testTarget(name: "RFBTests", dependencies: ["RFB", "Platform", "SeededNumbers"]),
@@ -158,8 +158,8 @@ let package = Package(
         .testTarget(name: "WebTests", dependencies: ["demux-web", "CLinux", "ControlProtocol", "Picture", "Surface", "Platform", "TestTools"]),
         // The exporter as a real process, real viewers and hostile ones.
         .testTarget(name: "ViewerTests", dependencies: ["demux-vnc", "RFB", "Surface", "EmulatorProtocol", "Host", "Platform", "CGnuTLS", "CLinux", "SeededNumbers", "TestTools"]),
-        .testTarget(name: "ToolstackTests", dependencies: ["EmulatorProtocol", "Host", "Toolstack", "Unplug", "SeededNumbers", "TestTools"]),
-        .testTarget(name: "SpecificationTests", dependencies: ["CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux", "SeededNumbers", "TestTools"]),
+        .testTarget(name: "ToolstackTests", dependencies: ["CLinux", "Platform", "EmulatorProtocol", "Host", "Toolstack", "Unplug", "SeededNumbers", "TestTools"]),
+        .testTarget(name: "SpecificationTests", dependencies: ["EmulatorProtocol", "Host", "Specification", "CLinux", "Picture", "Surface", "SpecificationFile", "ControlProtocol", "Platform", "demux", "SeededNumbers", "TestTools"]),
         .testTarget(name: "WatchTests", dependencies: ["Watch", "Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "SeeingTests", dependencies: ["Seeing", "CIoreq", "ControlProtocol", "Host", "Platform", "SeededNumbers"]),
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "LocalHost", "Platform", "SeededNumbers", "Specification", "Unplug", .product(name: "Logging", package: "swift-log")]),

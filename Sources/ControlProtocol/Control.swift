@@ -11,6 +11,8 @@ public enum ControlRequest: Codable, Equatable, Sendable {
     case attach(EmulatorSpecification)
     /// Takes an emulator away in the safe order.
     case detach(name: String)
+    /// Starts an emulator's program again: one that has ended, or (where another process can go on from what it keeps) one that serves.
+    case restart(name: String)
     /// Puts another program in a running emulator's place; the guest sees a pause. When that cannot be, the old one goes on.
     case replace(name: String, change: ProgramChange)
     /// Makes this connection a reader of the guest's surface (Protocols/surface.md) until it is closed. Answered by `surface`, or by

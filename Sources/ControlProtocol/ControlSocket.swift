@@ -89,8 +89,16 @@ public enum ControlSocket {
                 try descriptor.setNonBlocking(true)
             }
             if demux_connect_unix(descriptor.raw, RunDirectory.controlSocket(domain: domain, base: base)) == 0 {
+                let peer = try UnixSocket.peer(of: descriptor.raw)
+                // In a run directory that others can write, anybody could listen there.
+                guard peer.uid == 0 || peer.uid == geteuid() else {
+                    let socket = RunDirectory.controlSocket(domain: domain, base: base)
+                    throw Unreachable.other("\(socket) is served by uid \(peer.uid), who is neither root nor uid \(geteuid()): nothing is asked there")
+                }
                 return MessageSocket(adopting: descriptor)
             }
+        } catch let error as Unreachable {
+            throw error
         } catch {
             throw .other("\(error)")
         }

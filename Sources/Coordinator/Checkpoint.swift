@@ -1,5 +1,6 @@
 import EmulatorProtocol
 import Host
+import Keeping
 import Platform
 import Specification
 
@@ -71,7 +72,7 @@ struct KeptEmulator: Codable, Equatable, Sendable {
     /// How it ended.
     var reason: String?
     /// What is to become of it after its death.
-    var fate: String?
+    var fate: RestartStatus?
     var isLeaving: Bool
     var pid: Int32?
     /// Under which its descriptors are held: "process/PID/".
@@ -163,6 +164,8 @@ enum KeptPart {
     static let socket = "socket"
     static let bounce = "bounce"
     static let observation = "observe"
+    /// Where its standard output and error are read.
+    static let output = KeeperNames.outputPart
     static let counters = "counters"
     static let state = "state"
     /// Page, kick and done.

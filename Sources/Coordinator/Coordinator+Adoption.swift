@@ -124,9 +124,14 @@ extension Coordinator {
             if known.isBeingReplaced { replacementInterrupted(session) }
         case .quitting where known.isLeaving, .ended where known.isLeaving:
             session.detach { [weak self] _ in self?.sessions.removeAll { $0 === session } }
-        case .ended where known.fate?.hasPrefix("restarting") == true:
-            loop.soon { [weak self, weak session] in if let self, let session { self.scheduleSuccessor(of: session, because: known.reason ?? "it ended") } }
-        case .ended: break
+        case .ended:
+            let reason = known.reason ?? "it ended"
+            switch known.fate {
+            case .restarting: loop.soon { [weak self, weak session] in if let self, let session { self.scheduleSuccessor(of: session, because: reason) } }
+            // A late attempt was the predecessor's to make.
+            case .parked where session.mode == .exporter: park(session, because: reason)
+            case .parked, nil: break
+            }
         case .starting, .quitting:
             // Whoever waited for it is gone.
             session.ended = { [weak self] session in self?.loop.soon { self?.startInterrupted(session) } }

@@ -13,6 +13,7 @@ extension Coordinator {
         case .logs(let lines): reply(.lines(logBook.last(lines)))
         case .attach(let emulator): attach(emulator, reply)
         case .detach(let name): detach(name, reply)
+        case .restart(let name): restart(name, reply)
         case .replace(let name, let change): replace(name, with: change, reply)
         case .surface: subscribe(peer, reply)
         case .observe(let trace):
@@ -80,7 +81,7 @@ extension Coordinator {
             return revive(dead, as: emulator, reply)
         }
         guard emulator.mode != .exporter else {
-            return reply(.failed("an exporter is started with its guest: put it under 'vnc' in the specification"))
+            return reply(.failed("an exporter is started with its guest: put it under 'vnc' in the specification; 'demux restart' starts one that has ended"))
         }
         start(emulator) { [weak self] reason in
             guard let self else { return }
@@ -97,9 +98,9 @@ extension Coordinator {
     }
 
     /// Puts a new process in a dead one's place, with its server, its state and its device memory.
-    private func revive(_ dead: EmulatorSession, as emulator: EmulatorSpecification, _ reply: @escaping (ControlReply) -> Void) {
+    func revive(_ dead: EmulatorSession, as emulator: EmulatorSpecification, _ reply: @escaping (ControlReply) -> Void) {
         guard (emulator.mode == .exporter) == (dead.mode == .exporter) else {
-            return reply(.failed("'\(emulator.name)' was \(dead.mode == .exporter ? "an exporter" : "no exporter") and cannot become the other; choose another name"))
+            return reply(.failed("'\(emulator.name)' was \(dead.mode == .exporter ? "an exporter" : "no exporter") and cannot become the other; choose another name, or start the same again: \(restartCommand(emulator.name))"))
         }
         dead.cancelRestart()
         dead.holdings.backoff = RestartBackoff()
@@ -110,8 +111,7 @@ extension Coordinator {
 
     private func detach(_ name: String, _ reply: @escaping (ControlReply) -> Void) {
         guard let session = sessions.first(where: { $0.name == name }) else {
-            let names = sessions.map { $0.name }.joined(separator: ", ")
-            return reply(.failed("this guest has no emulator '\(name.prefix(40))'; it has: \(names.isEmpty ? "none" : names)"))
+            return reply(.failed(unknownEmulator(name)))
         }
         session.cancelStart()
         replacements[name]?.cancel()

@@ -7,11 +7,11 @@ import Specification
 extension Coordinator {
     func replace(_ name: String, with change: ProgramChange, _ reply: @escaping (ControlReply) -> Void) {
         guard let old = sessions.first(where: { $0.name == name }) else {
-            return reply(.failed("this guest has no emulator '\(LogBook.escaped(String(name.prefix(40))))'; 'demux status' shows those that it has"))
+            return reply(.failed(unknownEmulator(name)))
         }
-        guard old.mode != .exporter else { return reply(.failed("'\(name)' is an exporter: end its process, and another one takes its place")) }
+        guard old.mode != .exporter else { return reply(.failed("'\(name)' is an exporter, and keeps its program; started again it is by: \(restartCommand(name))")) }
         guard old.state == .serving, !old.isLeaving else {
-            return reply(.failed("emulator '\(name)' is \(old.status.state): only one that serves is replaced; 'demux attach' starts another in a dead one's place"))
+            return reply(.failed("emulator '\(name)' is \(old.status.state): only one that serves is replaced; '\(restartCommand(name))' starts a dead one again, 'demux attach' another program in its place"))
         }
         guard replacements[name] == nil else { return reply(.failed("emulator '\(name)' is being replaced already")) }
         let emulator = change.applied(to: old.specification)

@@ -17,9 +17,11 @@ extension Coordinator {
         }
         // One that exits in order meant to.
         guard session.restartPolicy == .onFailure, exit != .status(0) else {
-            guard session.holdings.server != nil else { return false }
-            leave(session)
-            logBook.note(.warning, "emulator '\(session.name)' is not started again: its accesses read all-ones from now on")
+            let isServer = session.holdings.server != nil
+            if isServer { leave(session) }
+            logBook.note(
+                .warning, "emulator '\(session.name)' is not started again" + (isServer ? ": its accesses read all-ones from now on" : "")
+                    + "; '\(restartCommand(session.name))' starts it anew")
             return false
         }
         session.holdings.server?.noteUnserved(budget: session.specification.successorWithinMilliseconds)
@@ -39,16 +41,31 @@ extension Coordinator {
             return leave(session)
         }
         guard let delay = session.holdings.backoff.next(now: EventLoop.now(), for: session.specification) else {
-            session.fate = "parked: \(reason)"
-            leave(session)
-            return logBook.note(
-                .error,
-                "emulator '\(session.name)' is parked: it died more than \(session.specification.restartLimit) times within a minute, and is not started again; "
-                    + "'demux attach' puts another in its place", event: .park, ["emulator": session.name, "reason": reason])
+            return park(session, because: reason)
         }
-        session.fate = "restarting: \(reason)"
+        session.restartStatus = .restarting(reason)
         let milliseconds = delay.clampedNanoseconds / 1_000_000
         logBook.note(.warning, "emulator '\(session.name)' is started again " + (milliseconds == 0 ? "at once" : "in \(milliseconds) ms"))
+        start(successorOf: session, in: delay)
+    }
+
+    /// It died too often. An exporter is tried again later, because its absence costs the guest nothing; others are started by a command.
+    /// - Parameter reason: how it ended.
+    func park(_ session: EmulatorSession, because reason: String) {
+        session.restartStatus = .parked(reason)
+        leave(session)
+        let retry = session.mode == .exporter ? session.holdings.lateRetry.next(now: EventLoop.now()) : nil
+        let command = restartCommand(session.name)
+        logBook.note(
+            .error,
+            "emulator '\(session.name)' is parked: it died more than \(session.specification.restartLimit) times within a minute, and is "
+                + (retry.map { "tried again in \($0.components.seconds) s, or at once by '\(command)'" }
+                    ?? "not started again; '\(command)' starts it, 'demux attach' another program in its place"),
+            event: .park, ["emulator": session.name, "reason": reason])
+        if let retry { start(successorOf: session, in: retry) }
+    }
+
+    private func start(successorOf session: EmulatorSession, in delay: Duration) {
         session.restartTimer = loop.after(delay) { [weak self, weak session] in
             guard let self, let session else { return }
             session.restartTimer = nil
@@ -77,7 +94,7 @@ extension Coordinator {
             successor.died = { [weak self] in self?.died($0, $1) ?? false }
             sessions[index] = successor
         } catch {
-            dead.fate = nil
+            dead.restartStatus = nil
             logBook.note(.error, "emulator '\(dead.name)': \(error)")
             goOnWithout(dead, because: "\(error)")
             done("emulator '\(dead.name)': \(error)")

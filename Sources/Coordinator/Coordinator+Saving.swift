@@ -97,7 +97,7 @@ extension Coordinator {
     private func holdings(of name: String, asked: String) throws(Refusal) -> Holdings {
         guard specification.allEmulators.contains(where: { $0.name == name }) else {
             throw Refusal(
-                .invalid, asked: "\(asked) of emulator '\(LogBook.escaped(String(name.prefix(40))))'",
+                .invalid, asked: "\(asked) of emulator '\(PrintableText.escaped(String(name.prefix(40))))'",
                 message: "the specification (\(specification.source)) has none of that name; restore the guest with the one that it was saved with")
         }
         do { return try context.holdings(of: name) } catch { throw Refusal(.exhausted, asked: asked, message: "\(error)") }

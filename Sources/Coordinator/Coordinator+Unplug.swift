@@ -1,6 +1,7 @@
 import ControlProtocol
 import EmulatorProtocol
 import Host
+import Platform
 import Unplug
 
 /// The PV unplug protocol (Protocols/unplug.md): the ports that the coordinator serves itself, and the same by hand.
@@ -34,7 +35,7 @@ extension Coordinator {
         var classes: Set<UnplugClass> = []
         for word in words {
             guard let known = UnplugClass(rawValue: word) else {
-                return reply(.failed("'\(LogBook.escaped(String(word.prefix(40))))' is no class of devices: there are \(Set(UnplugClass.allCases).text)"))
+                return reply(.failed("'\(PrintableText.escaped(String(word.prefix(40))))' is no class of devices: there are \(Set(UnplugClass.allCases).text)"))
             }
             classes.insert(known)
         }

@@ -25,6 +25,10 @@ public final class Coordinator {
         /// whether emulators hang.
         public var watchdog: String?
 
+        /// Whether emulators are killed when the thread that runs the loop ends, however it does: where the guest ends with this process, and nobody
+        /// else would end them.
+        public var emulatorsEndWithIt = false
+
         /// Whether emulators may count latencies and trace; what that costs is measured without.
         public var observes = true
 
@@ -72,7 +76,7 @@ public final class Coordinator {
         logBook = LogBook(logger: logger)
         context = try GuestContext(
             loop: loop, host: host, logBook: logBook, allowsDirect: !(host is any IsolatingHost), restrictedTo: settings.restrictedTo,
-            unplug: specification.unplug)
+            emulatorsEndWithIt: settings.emulatorsEndWithIt, unplug: specification.unplug)
         context.unplug.sessions = { [weak self] in self?.sessions ?? [] }
         context.replaceBroken = { [weak self] in self?.replaceBroken($0) ?? false }
         try watchBells()
@@ -163,7 +167,7 @@ public final class Coordinator {
     /// Opens the control socket: 0600 in a folder 0700.
     /// - Throws: SystemError, also when another coordinator has the folder.
     public func openControl() throws(SystemError) {
-        try Self.makeFolder(settings.directory)
+        try PrivateFolder.make(settings.directory)
         try takeFolder()
         do {
             try openSockets()
@@ -212,22 +216,6 @@ public final class Coordinator {
         context.recorder.keep(raw, as: KeptName.folder)
     }
 
-    private static func makeFolder(_ path: String) throws(SystemError) {
-        var built = ""
-        for part in path.split(separator: "/") {
-            built += "/" + part
-            if mkdir(built, built == path ? 0o700 : 0o755) != 0 && errno != EEXIST {
-                let remedy = switch errno {
-                case ENOTDIR: "something on the way to it is a file and no folder: DEMUX_RUN_DIR must name another place"
-                case ENAMETOOLONG: "DEMUX_RUN_DIR must name a shorter path"
-                case ENOSPC, EDQUOT: "make room there, or have DEMUX_RUN_DIR name another place"
-                default: "uid \(geteuid()) needs to write there, or DEMUX_RUN_DIR must name another place"
-                }
-                throw SystemError("make the folder", built, remedy: remedy)
-            }
-        }
-    }
-
     // MARK: running
 
     /// Tells every emulator that it must report the guest pages it writes (live migration), or need not any more.
@@ -240,7 +228,7 @@ public final class Coordinator {
     /// next exporter shows it.
     public func rename(_ name: String) {
         guard name != settings.guestName else { return }
-        logBook.note(.info, "the guest is called '\(LogBook.escaped(name))' now")
+        logBook.note(.info, "the guest is called '\(PrintableText.escaped(name))' now")
         settings.guestName = name
         context.vnc?.guestName = name
         context.recorder.changed()

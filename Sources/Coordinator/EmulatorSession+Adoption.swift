@@ -21,7 +21,7 @@ extension EmulatorSession {
         case .ended(let how): (phase, reason) = (.ended, how)
         }
         return KeptEmulator(
-            specification: specification, phase: phase, reason: reason, fate: fate, isLeaving: isLeaving, pid: process?.pid, prefix: prefix, mode: mode,
+            specification: specification, phase: phase, reason: reason, fate: restartStatus, isLeaving: isLeaving, pid: process?.pid, prefix: prefix, mode: mode,
             isSuccessor: isSuccessor, isBeingReplaced: isBeingReplaced, stateVersion: stateVersion, capabilities: capabilities.sorted(),
             unplugClasses: unplugClasses.ordered,
             lines: everAsserted.map { KeptEmulator.Line(device: $0.device, pin: $0.pin, isa: $0.isa) }
@@ -53,7 +53,7 @@ extension EmulatorSession {
         lines = Set(kept.lines.map { Line(device: $0.device, pin: $0.pin, isa: $0.isa) })
         populated = PopulatedMemory(adopting: kept.populated.map { (GFN($0.first), $0.pages) })
         isLeaving = kept.isLeaving
-        fate = kept.fate
+        restartStatus = kept.fate
         switch kept.phase {
         case .starting: state = .spawned
         case .serving: state = .serving
@@ -65,6 +65,7 @@ extension EmulatorSession {
             socketOpen = false
         }
         if kept.hasObservation, process != nil { observation = try ObservationMemory(adopting: try recorder.take(kept.prefix + KeptPart.observation)) }
+        if process != nil, let pipe = recorder.takeAll(kept.prefix + KeptPart.output)?.take() { try read(output: pipe) }
         if kept.hasBounce, process != nil {
             let memory = try context.host.guestMemory()
             bounce = try BounceBuffer(adopting: try recorder.take(kept.prefix + KeptPart.bounce), memory: memory)

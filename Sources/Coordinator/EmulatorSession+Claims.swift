@@ -1,5 +1,6 @@
 import EmulatorProtocol
 import Host
+import Platform
 
 /// What a successor has changed of its predecessor's claims, to be undone if it never serves and the predecessor goes on.
 struct ClaimChanges {
@@ -27,7 +28,7 @@ extension EmulatorSession {
         guard context.registry.claims(of: owner).count - inherited.count < Self.mostClaims else {
             throw Refusal(.exhausted, asked: "\(range)", message: "an emulator can have \(Self.mostClaims) claims; claim fewer, longer ranges")
         }
-        let safeLabel = LogBook.escaped(String(label.unicodeScalars.prefix(64)))
+        let safeLabel = PrintableText.escaped(String(label.unicodeScalars.prefix(64)))
         if let known = claimAgain(range) { return known }
         let number = try context.registry.claim(range, owner: owner, label: safeLabel, interposing: interposing)
         // Xen cannot list what it routes: first it is written down.

@@ -11,13 +11,14 @@ extension EmulatorSession {
         // Its last words may still wait in the socket.
         hasExited = true
         receive()
+        output?.drain()
         closeSocket("it \(exit)")
         let wasServing = state == .serving || state == .paused
         let wasQuitting = state == .quitting
         state = .ended("\(exit)")
         leaveScreen()
         if started != nil {
-            failStart("it \(exit) before it was ready" + (lastWords.map { ": \($0)" } ?? ""))
+            failStart("it \(exit) before it was ready" + ((lastWords ?? output?.last).map { ": \($0)" } ?? ""))
         } else if wasServing {
             context.logBook.note(.error, "emulator '\(name)' \(exit)", event: .exit, exit.fields(name, process.pid))
         } else if wasQuitting {
@@ -109,7 +110,7 @@ extension EmulatorSession {
         guard state == .serving else { return }
         request(.dirtyLogging(DirtyLogging(on: on))) { [weak self] refusal in
             guard let self, let refusal else { return }
-            self.context.logBook.note(.warning, "emulator '\(self.name)': dirty logging: \(refusal)")
+            self.context.logBook.note(.warning, "emulator '\(self.name)': dirty logging: \(refusal)", becauseOf: self.name)
         }
     }
 

@@ -43,7 +43,7 @@ extension EmulatorSession {
             let bag = try (context.host as? any RegionHost)?.regionDescriptors(of: region.number) ?? DescriptorBag()
             send(.ok(Reply(region: grant)), re: re, descriptors: bag)
         } catch {
-            throw Refusal(.host, asked: "region '\(LogBook.escaped(request.label))'", message: "\(error)")
+            throw Refusal(.host, asked: "region '\(PrintableText.escaped(request.label))'", message: "\(error)")
         }
     }
 

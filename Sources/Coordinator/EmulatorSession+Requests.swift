@@ -87,7 +87,7 @@ extension EmulatorSession {
         // An event's name is one of ours, whatever the emulator says.
         context.logBook.record(source: name, level: log.level.loggerLevel, text: log.message, event: log.event == LogBook.Event.slow.rawValue ? .slow : nil)
         // What it says itself before it gives up is the best reason there is.
-        if started != nil, log.level == .error { lastWords = LogBook.escaped(log.message) }
+        if started != nil, log.level == .error { lastWords = PrintableText.escaped(log.message) }
     }
 
     func asHost(_ asked: String, _ body: () throws(HostError) -> Void) throws(Refusal) {

@@ -10,12 +10,22 @@ extension EmulatorSession {
         switch packet.body {
         case .ready: return try getReady(re: packet.id)
         case .log(let log): return record(log)
-        case .input(let input): try context.input.take(input)
-        case .modeHint(let size): try context.surfaces.hint(size)
+        case .input(let input):
+            try refuseIfViewOnly(packet)
+            try context.input.take(input)
+        case .modeHint(let size):
+            try refuseIfViewOnly(packet)
+            try context.surfaces.hint(size)
         case .vncStatus(let status): context.vnc?.note(status)
         default: throw Refusal(.unsupported, asked: packet.body.type, message: "an exporter has neither a server nor the guest's memory")
         }
         if packet.id != nil { send(.ok(Reply()), re: packet.id) }
+    }
+
+    /// Whatever its exporter says, whoever looks at a view-only guest changes nothing.
+    private func refuseIfViewOnly(_ packet: Packet) throws(Refusal) {
+        guard context.vnc?.specification.viewOnly == true else { return }
+        throw Refusal(.order, asked: packet.body.type, message: "the guest's specification has 'view-only' under 'vnc'")
     }
 
     /// The exporter's sockets and settings.
@@ -62,7 +72,7 @@ extension EmulatorSession {
         case .added(let number):
             request(.surfaceReader(SurfaceReaderChange(reader: number, change: .added)), descriptors: bag) { [weak self] refusal in
                 guard let self, let refusal, !self.isGone else { return }
-                self.context.logBook.note(.warning, "'\(self.name)' does not take its page: \(refusal)")
+                self.context.logBook.note(.warning, "'\(self.name)' does not take its page: \(refusal)", becauseOf: self.name)
             }
         case .surface(let size): send(.surface(size), descriptors: bag)
         }

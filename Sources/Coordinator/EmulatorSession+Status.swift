@@ -19,7 +19,7 @@ extension EmulatorSession {
     }
 
     private var stateText: String {
-        let text = fate ?? hungText ?? state.text
+        let text = restartStatus?.rawValue ?? hungText ?? state.text
         // While another one is on its way, too.
         return holdings.server?.isParked == true && !text.hasPrefix("parked") && !isLeaving ? "parked: \(text)" : text
     }

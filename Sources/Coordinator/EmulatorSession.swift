@@ -73,6 +73,8 @@ final class EmulatorSession {
     /// Requests that came since this coordinator took it over, until it has asked everything again that nobody answered.
     var repeated: Set<UInt32>?
     private let socket: MessageSocket
+    /// What it writes to its standard output and error; nil: it was started by a coordinator that did not listen.
+    private(set) var output: EmulatorOutput?
     /// Where its latencies are counted; nil when it cannot do that, or never said hello.
     var observation: ObservationMemory?
     private var deadline: EventLoop.Timer?
@@ -96,8 +98,8 @@ final class EmulatorSession {
     var ended: ((EmulatorSession) -> Void)?
     /// Called when it ended although nobody had asked for it, after it had served. Says whether another process is to take its place.
     var died: ((EmulatorSession, ChildProcess.Exit) -> Bool)?
-    /// What becomes of it after its death, for people: "restarting: …", "parked: …".
-    var fate: String? { didSet { context.recorder.changed() } }
+    /// What becomes of it after its death.
+    var restartStatus: RestartStatus? { didSet { context.recorder.changed() } }
     /// It was told to end: nobody takes its place.
     var isLeaving = false { didSet { context.recorder.changed() } }
     /// Runs until its successor starts.
@@ -124,15 +126,22 @@ final class EmulatorSession {
         let (ours, theirs) = try MessageSocket.pair()
         end.add(OwnedDescriptor(adopting: ours))
         let childEnd = OwnedDescriptor(adopting: theirs)
+        let pipe = try Files.pipe()
+        let reading = OwnedDescriptor(adopting: pipe.read)
+        let writing = OwnedDescriptor(adopting: pipe.write)
         var environment = ChildProcess.currentEnvironment()
         environment["DEMUX_SOCKET"] = "3"
         let process = try ChildProcess(
             program: specification.program, arguments: specification.arguments, environment: environment,
-            inherited: [ChildProcess.Inherited(ours: childEnd.raw, theirs: 3)])
+            inherited: [
+                ChildProcess.Inherited(ours: writing.raw, theirs: STDOUT_FILENO), ChildProcess.Inherited(ours: writing.raw, theirs: STDERR_FILENO),
+                ChildProcess.Inherited(ours: childEnd.raw, theirs: 3),
+            ], endsWithThread: context.emulatorsEndWithIt)
         do {
             try self.init(
                 specification, context: context, isSuccessor: isSuccessor, process: process, socket: end, prefix: KeptName.process(process.pid),
                 started: started)
+            try read(output: reading)
         } catch {
             // Nobody would ever hear of it again.
             process.signal(SIGKILL)
@@ -140,8 +149,17 @@ final class EmulatorSession {
         }
         context.recorder.keep(process.descriptor, as: prefix + KeptPart.process)
         context.recorder.keep(socket.descriptor.raw, as: prefix + KeptPart.socket)
+        if let output { context.recorder.keep(output.descriptor, as: prefix + KeptPart.output) }
         context.recorder.changed()
         deadline = context.loop.after(.milliseconds(specification.readyWithinMilliseconds)) { [weak self] in self?.tooLate() }
+    }
+
+    /// Logs what the process writes.
+    /// - Parameter pipe: the end to read from.
+    func read(output pipe: consuming OwnedDescriptor) throws(SystemError) {
+        output = try EmulatorOutput(loop: context.loop, pipe: pipe) { [context, name] in
+            context.logBook.record(source: name, level: .info, text: $0)
+        }
     }
 
     /// A session of a process that runs, or (nil) of one that has ended.

@@ -44,6 +44,6 @@ final class FaultLog {
         let more = untold > 0 ? " (and \(untold) more since the last such line)" : ""
         var all = ["emulator": name, "what": what, "count": "\(tally.count)"]
         all.merge(fields) { $1 }
-        logBook.note(.warning, "\(source): \(LogBook.escaped(what))\(more)", event: event, all)
+        logBook.note(.warning, "\(source): \(PrintableText.escaped(what))\(more)", event: event, all)
     }
 }

@@ -21,6 +21,8 @@ final class GuestContext {
     var registry = ClaimRegistry() { didSet { recorder.changed() } }
     let surfaces: SurfaceBoard
     let input = InputRouter()
+    /// Whether emulators that this process has started are killed when it ends: there is no guest without it.
+    let emulatorsEndWithIt: Bool
     /// What looks whether emulators go on; nil: nobody does.
     var watchdog: WatchdogClient?
     /// Ends the process of an emulator, by its name, that can go on serving no more, if another one is to take its place; says whether it is.
@@ -55,7 +57,7 @@ final class GuestContext {
 
     init(
         loop: EventLoop, host: any Host, logBook: LogBook, allowsDirect: Bool, restrictedTo: (uid: UInt32, gid: UInt32)?,
-        unplug: UnplugSpecification
+        emulatorsEndWithIt: Bool = false, unplug: UnplugSpecification
     ) throws(HostError) {
         self.loop = loop
         self.host = host
@@ -63,6 +65,7 @@ final class GuestContext {
         recorder = Recorder(loop: loop, logBook: logBook)
         self.allowsDirect = allowsDirect
         self.restrictedTo = restrictedTo
+        self.emulatorsEndWithIt = emulatorsEndWithIt
         self.unplug = UnplugDesk(loop: loop, host: host, logBook: logBook, specification: unplug)
         surfaces = SurfaceBoard(loop: loop, logBook: logBook)
         vcpuCount = min(max(try host.vcpuCount(), 1), VCPUID.limit)

@@ -37,6 +37,7 @@ final class Holdings {
     private(set) var stateVersion: Int?
     private(set) var regions: [Region] = [] { didSet { changed?() } }
     var backoff = RestartBackoff()
+    var lateRetry = LateRetry()
     /// Successors that have served.
     var restarts = 0 { didSet { changed?() } }
     /// Programs that have taken another's place.
@@ -158,7 +159,7 @@ final class Holdings {
     /// The region of this label: the predecessor's, the restored guest's, or a new one.
     func region(_ request: RegionRequest, host: any Host) throws(Refusal) -> (HostRegion, adopted: Bool) {
         let length = request.length.value
-        let label = LogBook.escaped(String(request.label.unicodeScalars.prefix(64)))
+        let label = PrintableText.escaped(String(request.label.unicodeScalars.prefix(64)))
         let asked = "region '\(label)' of \(length) bytes"
         guard length > 0, length & 0xfff == 0, length <= Self.largestRegion else {
             throw Refusal(.invalid, asked: asked, message: "a region is of whole pages, at most \(Self.largestRegion >> 20) MiB")

@@ -1,5 +1,6 @@
 import EmulatorProtocol
 import Host
+import Platform
 
 /// Who takes keys and pointer events that is not an emulator of ours: QEMU, through the toolstack.
 public protocol InputSink: AnyObject {
@@ -17,6 +18,9 @@ public protocol InputSink: AnyObject {
 final class InputRouter {
     /// Keys and buttons that are known to be held; more at a time are nobody's hands.
     static let mostHeld = 64
+
+    /// What an exporter may hand on: 2048 events at once and 2000 a second, twice as many as ours sends.
+    private var limit = RateLimit(burst: 2048, interval: 500_000)
 
     weak var sink: (any InputSink)?
     private weak var emulator: EmulatorSession?
@@ -59,8 +63,11 @@ final class InputRouter {
         guard input.events.count <= Input.most else {
             throw Refusal(.invalid, asked: "input of \(input.events.count) events", message: "a message carries at most \(Input.most)")
         }
-        for event in input.events { note(event) }
-        deliver(input.events)
+        let now = EventLoop.now()
+        // What ends the holding of a key comes through always: there are as many as there were presses.
+        let events = input.events.filter { isReleaseOfHeld($0) || limit.allows(at: now) }
+        for event in events { note(event) }
+        if !events.isEmpty { deliver(events) }
     }
 
     /// The exporter is gone, and with it whoever held keys down.
@@ -69,6 +76,8 @@ final class InputRouter {
         held = []
         if !events.isEmpty { deliver(events) }
     }
+
+    private func isReleaseOfHeld(_ event: InputEvent) -> Bool { event.released == event && held.contains { $0.released == event } }
 
     private func note(_ event: InputEvent) {
         guard let up = event.released else { return }

@@ -5,10 +5,12 @@ import Platform
 
 /// The guest's log: the last lines of the coordinator and of its emulators, for `demux logs`, and each line on to swift-log.
 ///
-/// What an emulator or a guest can write into it is bounded in length, number and rate, and has its control characters escaped.
+/// Every line is bounded in length and has its control characters escaped, whoever has a say in it; what an emulator or a guest can have written is bounded
+/// in number and rate as well.
 public final class LogBook {
     public static let capacity = 2000
-    public static let longestLine = 1024
+    /// Bytes of a line of the coordinator's own, which may quote what emulators say.
+    public static let longestNote = 4096
 
     private struct Allowance {
         var tokens: Double
@@ -37,20 +39,27 @@ public final class LogBook {
     }
 
     /// What the coordinator itself has to say.
-    public func note(_ level: Logger.Level, _ text: String) {
-        append("demux", level, text)
-        logger.log(level: level, "\(text)")
-    }
+    public func note(_ level: Logger.Level, _ text: String) { write("demux", level, text) }
 
     /// The same of an event: a person reads the text, a program the metadata.
     public func note(_ level: Logger.Level, _ text: String, event: Event, _ fields: [String: String]) {
-        append("demux", level, text)
-        logger.log(level: level, "\(text)", metadata: Self.metadata(event, fields))
+        write("demux", level, text, Self.metadata(event, fields))
+    }
+
+    /// The same of something that an emulator does again and again if it likes: limited like its own lines.
+    func note(_ level: Logger.Level, _ text: String, becauseOf source: String) {
+        if isAllowed("because of " + source) { write("demux", level, text) }
+    }
+
+    private func write(_ source: String, _ level: Logger.Level, _ text: String, _ metadata: Logger.Metadata? = nil) {
+        let clean = PrintableText.escaped(text, limit: Self.longestNote)
+        append(source, level, clean)
+        logger.log(level: level, "\(clean)", metadata: metadata)
     }
 
     private static func metadata(_ event: Event, _ fields: [String: String]) -> Logger.Metadata {
         var metadata: Logger.Metadata = ["event": "\(event.rawValue)"]
-        for (key, value) in fields { metadata[key] = .string(escaped(value)) }
+        for (key, value) in fields { metadata[key] = .string(PrintableText.escaped(value)) }
         return metadata
     }
 
@@ -67,6 +76,15 @@ public final class LogBook {
     public func record(
         source: String, level: Logger.Level, text: String, event: Event? = nil, _ fields: [String: String] = [:]
     ) {
+        guard isAllowed(source) else { return }
+        let clean = PrintableText.escaped(text)
+        append(source, level, clean)
+        let metadata = event.map { Self.metadata($0, fields.merging(["emulator": source]) { $1 }) }
+        logger.log(level: level, "\(PrintableText.escaped(source)): \(clean)", metadata: metadata)
+    }
+
+    /// Whether a source may have one more line; says how many it had not before.
+    private func isAllowed(_ source: String) -> Bool {
         let now = EventLoop.now()
         var allowance = allowances[source] ?? Allowance(tokens: burst, lastRefill: now, suppressed: 0)
         allowance.tokens = min(burst, allowance.tokens + Double(now &- allowance.lastRefill) / 1e9 * linesPerSecond)
@@ -74,17 +92,14 @@ public final class LogBook {
         defer { allowances[source] = allowance }
         guard allowance.tokens >= 1 else {
             allowance.suppressed += 1
-            return
+            return false
         }
         allowance.tokens -= 1
         if allowance.suppressed > 0 {
             append(source, .warning, "(\(allowance.suppressed) lines left out: more than \(Int(linesPerSecond)) a second)")
             allowance.suppressed = 0
         }
-        let clean = Self.escaped(text)
-        append(source, level, clean)
-        let metadata = event.map { Self.metadata($0, fields.merging(["emulator": source]) { $1 }) }
-        logger.log(level: level, "\(source): \(clean)", metadata: metadata)
+        return true
     }
 
     /// The last lines, oldest first.
@@ -102,24 +117,6 @@ public final class LogBook {
         var text = [CChar](repeating: 0, count: 32)
         let length = strftime(&text, text.count, "%Y-%m-%dT%H:%M:%S%z", &parts)
         return String(decoding: text.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    /// Control characters as \xNN, and cut to `longestLine`.
-    static func escaped(_ text: String) -> String {
-        var result = ""
-        for scalar in text.unicodeScalars {
-            if result.utf8.count >= longestLine {
-                result += "…"
-                break
-            }
-            if scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) {
-                let digits = String(scalar.value, radix: 16)
-                result += "\\x" + (digits.count < 2 ? "0" : "") + digits
-            } else {
-                result.unicodeScalars.append(scalar)
-            }
-        }
-        return result
     }
 }
 

@@ -6,7 +6,7 @@ import Platform
 extension Relay {
     /// Gives the keeper the page that the emulator has, or its successor gets.
     func keepPage() {
-        context.recorder.keep(page.descriptor, page.kick.descriptor.raw, page.done.descriptor.raw, as: KeptName.holdings(name) + KeptPart.relay)
+        context.recorder.keep(page.descriptor, page.doorbells.kick, page.doorbells.done, as: KeptName.holdings(name) + KeptPart.relay)
     }
 
     func keepJournal() { context.recorder.keep(journal.descriptor, as: KeptName.holdings(name) + KeptPart.relayJournal) }
@@ -36,7 +36,7 @@ extension Relay {
         collect()
         if jobs.contains(where: { $0 != nil }) { startRounds() }
         // What was submitted last may never have been rung for.
-        page.kick.ring()
+        page.ringEmulator()
     }
 
     private func resume(_ vcpu: Int, _ request: IORequest) {

@@ -117,7 +117,7 @@ final class Relay {
 
     private func watchDone() throws(SystemError) {
         // Never read: the emulator has the same open file, and could make a read of it wait.
-        try context.loop.watch(page.done.descriptor.raw, for: [.readable, .edge]) { [weak self] _ in
+        try context.loop.watch(page.doorbells.done, for: [.readable, .edge]) { [weak self] _ in
             guard let self else { return }
             self.collect()
             self.pump()
@@ -130,7 +130,7 @@ final class Relay {
         guard isRunning else { return }
         isRunning = false
         context.loop.forget(channel.waitDescriptor)
-        context.loop.forget(page.done.descriptor.raw)
+        context.loop.forget(page.doorbells.done)
     }
 
     // MARK: one process after the other
@@ -167,11 +167,11 @@ final class Relay {
             // Taken by the last process: the next one may know from their common state what became of it.
             if slots.state(slot) == .inProcess { next.slots.submitTaken(slot, job.single) } else { _ = next.slots.submit(slot, job.single) }
         }
-        if isRunning { context.loop.forget(page.done.descriptor.raw) }
+        if isRunning { context.loop.forget(page.doorbells.done) }
         page = next
         keepPage()
         if isRunning { try watchDone() }
-        page.kick.ringShared()
+        page.ringEmulator()
     }
 
     /// Nobody serves: everything that waits, and everything that still comes, is answered with all-ones.
@@ -296,7 +296,7 @@ final class Relay {
             slots.clear(slot)
             _ = slots.submit(slot, request)
         }
-        page.kick.ringShared()
+        page.ringEmulator()
         startRounds()
     }
 

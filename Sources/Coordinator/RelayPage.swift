@@ -5,10 +5,9 @@ import Platform
 /// whom a dead one left its descriptors reaches what its successor serves.
 final class RelayPage {
     private let memory: MappedMemory
-    /// Shared with the emulator, flags and all: rung with `ringShared` only.
-    let kick: EventFD
-    /// Shared with the emulator: waited for, and never read.
-    let done: EventFD
+    // Both are shared with the emulator, flags and all, so that a plain write or read of either could wait for ever.
+    private let kick: EventFD
+    private let done: EventFD
 
     var slots: SlotPage { SlotPage(page: memory.base) }
 
@@ -29,6 +28,12 @@ final class RelayPage {
     }
 
     var descriptor: CInt { memory.descriptor }
+
+    /// The doorbells' numbers, to be kept and waited for; never to be written or read.
+    var doorbells: (kick: CInt, done: CInt) { (kick.descriptor.raw, done.descriptor.raw) }
+
+    /// Has the emulator look at its slots; waits for nobody.
+    func ringEmulator() { kick.ringShared() }
 
     /// What goes with `attach`: slots, kick, done.
     func duplicates() throws(SystemError) -> DescriptorBag {

@@ -22,3 +22,22 @@ struct RestartBackoff {
         return min(.milliseconds(emulator.restartDelayMilliseconds), Self.shortest * (1 << min(earlier - 1, 9)))
     }
 }
+
+/// When one is tried again that died too often, and whose absence costs the guest nothing: an exporter. Later and later, at last once a minute.
+struct LateRetry {
+    var first = Duration.seconds(5)
+    static let longest = Duration.seconds(60)
+    /// Nanoseconds after which an earlier parking is forgotten.
+    static let memory: UInt64 = 600_000_000_000
+
+    private var tries = 0
+    private var last: UInt64 = 0
+
+    /// - Parameter now: monotonic, in nanoseconds.
+    mutating func next(now: UInt64) -> Duration {
+        if now &- last >= Self.memory { tries = 0 }
+        last = now
+        defer { tries = min(tries + 1, 8) }
+        return min(Self.longest, first * (1 << tries))
+    }
+}

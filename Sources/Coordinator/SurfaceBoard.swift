@@ -91,8 +91,11 @@ final class SurfaceBoard {
     weak var recorder: Recorder?
     private weak var display: EmulatorSession?
 
+    private let hints: ModeHints
+
     init(loop: EventLoop, logBook: LogBook) {
         self.loop = loop
+        hints = ModeHints(loop)
         self.logBook = logBook
     }
 
@@ -150,8 +153,8 @@ final class SurfaceBoard {
         guard SurfaceLayout.length(width: size.width, height: size.height) != nil else {
             throw Refusal(.invalid, asked: asked, message: "a side has 1 to \(SurfaceLayout.largestSide) pixels, all of it at most \(SurfaceLayout.largestLength >> 20) MiB")
         }
-        guard let display else { throw Refusal(.order, asked: asked, message: "this guest has no display that serves") }
-        _ = display.offer(.modeHint(size))
+        guard display != nil else { throw Refusal(.order, asked: asked, message: "this guest has no display that serves") }
+        hints.take(size) { [weak self] in _ = self?.display?.offer(.modeHint($0)) }
     }
 
     // MARK: readers
@@ -203,8 +206,8 @@ final class SurfaceBoard {
         } catch {
             return logBook.note(.warning, "the display is not told of reader \(reader.number): \(error)")
         }
-        display.request(.surfaceReader(SurfaceReaderChange(reader: reader.number, change: .added)), descriptors: bag) { [logBook] refusal in
-            if let refusal { logBook.note(.warning, "the display does not take reader \(reader.number): \(refusal)") }
+        display.request(.surfaceReader(SurfaceReaderChange(reader: reader.number, change: .added)), descriptors: bag) { [logBook, name = display.name] refusal in
+            if let refusal { logBook.note(.warning, "the display does not take reader \(reader.number): \(refusal)", becauseOf: name) }
         }
     }
 

@@ -119,7 +119,9 @@ extension EmulatorSession {
     }
 
     /// Whether it has died, and another process will take its place.
-    var isBeingReplaced: Bool { restartTimer != nil || fate?.hasPrefix("restarting") == true }
+    var isBeingReplaced: Bool {
+        if case .restarting? = restartStatus { true } else { restartTimer != nil }
+    }
 
     /// Has it remove its devices of these classes.
     func unplug(_ classes: Set<UnplugClass>, _ answer: @escaping (Result<[String], UnplugTrouble>) -> Void) {
@@ -128,8 +130,8 @@ extension EmulatorSession {
         ask(.unplug(Unplug(classes: asked.ordered))) { reply in
             switch reply {
             case .success(let reply):
-                answer(.success((reply.removed ?? []).prefix(32).map { LogBook.escaped(String($0.unicodeScalars.prefix(64))) }))
-            case .failure(let refusal): answer(.failure(UnplugTrouble(LogBook.escaped(refusal.message))))
+                answer(.success((reply.removed ?? []).prefix(32).map { PrintableText.escaped(String($0.unicodeScalars.prefix(64))) }))
+            case .failure(let refusal): answer(.failure(UnplugTrouble(PrintableText.escaped(refusal.message))))
             }
         }
     }

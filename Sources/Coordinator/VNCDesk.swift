@@ -149,7 +149,7 @@ final class VNCDesk {
 
     /// Its own account, cut to what is shown.
     func note(_ status: VNCStatus) {
-        func cut(_ text: String) -> String { LogBook.escaped(String(text.unicodeScalars.prefix(128))) }
+        func cut(_ text: String) -> String { PrintableText.escaped(String(text.unicodeScalars.prefix(128))) }
         reported = VNCStatus(
             clients: status.clients.prefix(Self.mostClients).map {
                 VNCStatus.Client(
@@ -184,7 +184,7 @@ final class VNCDesk {
         guard let expiry = Self.expiry(at, now: Int64(time(nil))) else {
             return done(
                 Refusal(
-                    .invalid, asked: "the password's expiry '\(LogBook.escaped(String(at.unicodeScalars.prefix(40))))'",
+                    .invalid, asked: "the password's expiry '\(PrintableText.escaped(String(at.unicodeScalars.prefix(40))))'",
                     message: "it is 'now', 'never', '+SECONDS' or seconds since 1970"))
         }
         command(VNCCommand(.expirePassword, at: expiry.text), keep: { $0.expiry = expiry }) { [weak self] refusal in

@@ -186,13 +186,13 @@ final class WatchdogClient {
         switch report {
         case .hung(let key, let slot, let request, let milliseconds):
             guard let session = watched[key]?.session, session.state == .serving else { return }
-            hung(session, slot, LogBook.escaped(request), milliseconds)
+            hung(session, slot, PrintableText.escaped(request), milliseconds)
         case .answered(let key, let slot):
             guard let session = watched[key]?.session else { return }
             answered(session, slot)
         case .unwatchable(let key, let reason):
             guard let session = watched[key]?.session, !session.context.dying else { return }
-            logBook.note(.warning, "emulator '\(session.name)' is not watched: \(LogBook.escaped(reason))")
+            logBook.note(.warning, "emulator '\(session.name)' is not watched: \(PrintableText.escaped(reason))")
         }
     }
 

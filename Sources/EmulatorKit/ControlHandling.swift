@@ -137,6 +137,9 @@ extension Core {
         if control.isClosed && !toldClosed {
             toldClosed = true
             abandonRemaps()
+            // Nobody asks an isolated one anything any more, and no other coordinator comes: a keeper would hold the other end. A direct one's guest
+            // may run on, and asks it without anybody's help.
+            if attachment.attach.mode == .isolated { run = .quitting }
         }
     }
 

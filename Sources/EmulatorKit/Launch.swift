@@ -138,7 +138,7 @@ final class Launch {
         core.deallocate()
     }
 
-    /// Last words: on the control socket and for whoever reads standard error.
+    /// Last words.
     @usableFromInline
     func report(_ error: SetupError) { attachment.control.log(.error, error.description) }
 }

@@ -72,8 +72,8 @@ extension Emulator where Self: ~Copyable {
             launch = launched
             try body(launched)
         } catch {
-            launch?.report(error)
-            complain("\(name): \(error)")
+            // Standard error is a part of the guest's log, too: once is enough.
+            if let launch { launch.report(error) } else { complain("\(name): \(error)") }
             exit(Ending.failed.rawValue)
         }
         exit(Ending.ordered.rawValue)

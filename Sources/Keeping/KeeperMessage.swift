@@ -82,6 +82,8 @@ public enum KeeperNames {
     public static let listener = "keeper.listener"
     /// Its file in the guest's folder.
     public static let socketFile = "keeper.sock"
+    /// The last part of a name under which the reading end of a pipe is held that somebody writes lines to.
+    public static let outputPart = "output"
     /// What `demux adopt` says there.
     public static let adopt = "adopt"
     public static let adoptByForce = "adopt by force"

@@ -3,7 +3,7 @@ import Glibc
 
 /// A process that we started: told apart from any later one with its number by a pidfd.
 ///
-/// It is never tied to the parent's death (PDEATHSIG fires when the thread that spawned it exits).
+/// It outlives its parent unless it is told not to.
 public final class ChildProcess {
     /// How it ended.
     public enum Exit: Equatable, Sendable, CustomStringConvertible {
@@ -42,49 +42,33 @@ public final class ChildProcess {
     /// Readable once the process has ended.
     public var exitDescriptor: CInt { handle.raw }
 
+    /// What a program's standard input is.
+    public enum Input: Sendable {
+        /// /dev/null: nothing of this process's own input is the program's.
+        case null
+        /// This process's own.
+        case inherited
+    }
+
     /// Starts a program. `arguments` does not hold the program's own name. Besides 0, 1 and 2 the child gets only the
     /// descriptors in `inherited`; every other one must be close-on-exec.
-    /// - Parameter blocked: signals that it starts with blocked, so that one that comes too early waits for it.
+    /// - Parameters:
+    ///   - blocked: signals that it starts with blocked, so that one that comes too early waits for it.
+    ///   - endsWithThread: kills it when the calling thread ends, however that comes about; not when the program changes its user meanwhile.
     /// - Throws: SystemError when the program cannot be started.
     public init(
-        program: String, arguments: [String], environment: [String: String]? = nil, inherited: [Inherited] = [], blocked: [CInt] = []
+        program: String, arguments: [String], environment: [String: String]? = nil, input: Input = .null, inherited: [Inherited] = [], blocked: [CInt] = [],
+        endsWithThread: Bool = false
     ) throws(SystemError) {
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        // The parent blocks signals for its signalfd; a child must start with none blocked that it does not expect, and the default actions.
-        var none = sigset_t()
-        sigemptyset(&none)
-        for number in blocked { sigaddset(&none, number) }
-        posix_spawnattr_setsigmask(&attributes, &none)
-        var defaults = sigset_t()
-        sigemptyset(&defaults)
-        for number in [SIGPIPE, SIGHUP, SIGTERM, SIGINT] { sigaddset(&defaults, number) }
-        posix_spawnattr_setsigdefault(&attributes, &defaults)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
-        for pair in inherited {
-            // Equal numbers: dup2 in the child clears close-on-exec (glibc does so since 2.29).
-            posix_spawn_file_actions_adddup2(&actions, pair.ours, pair.theirs)
-        }
-
-        var argv: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) }
-        argv.append(nil)
-        defer { for pointer in argv { free(pointer) } }
-        var pid: pid_t = 0
-        let result: CInt
-        if let environment {
-            var envp: [UnsafeMutablePointer<CChar>?] = environment.map { strdup("\($0.key)=\($0.value)") }
-            envp.append(nil)
-            defer { for pointer in envp { free(pointer) } }
-            result = posix_spawn(&pid, program, &actions, &attributes, argv, envp)
-        } else {
-            result = posix_spawn(&pid, program, &actions, &attributes, argv, demux_environment())
-        }
-        guard result == 0 else {
-            throw SystemError("start", program, code: result, remedy: "it must exist and be executable by uid \(geteuid()); a script's interpreter, too")
+        let argv: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) } + [nil]
+        let envp: [UnsafeMutablePointer<CChar>?] = (environment ?? Self.currentEnvironment()).map { strdup("\($0.key)=\($0.value)") } + [nil]
+        defer { for pointer in argv + envp { free(pointer) } }
+        let flags = (input == .null ? DEMUX_SPAWN_NULL_INPUT : 0) | (endsWithThread ? DEMUX_SPAWN_ENDS_WITH_THREAD : 0)
+        let pid = demux_spawn(
+            program, argv, envp, inherited.map(\.ours), inherited.map(\.theirs), CInt(clamping: inherited.count), blocked, CInt(clamping: blocked.count),
+            CInt(flags))
+        guard pid > 0 else {
+            throw SystemError("start", program, code: -pid, remedy: "it must exist and be executable by uid \(geteuid()); a script's interpreter, too")
         }
         let raw = demux_pidfd_open(pid)
         guard raw >= 0 else {

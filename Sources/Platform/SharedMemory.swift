@@ -44,6 +44,17 @@ public struct SharedMemory: ~Copyable, Sendable {
         self.length = length
     }
 
+    /// Creates memory that holds these bytes and that nobody can change any more.
+    public init(name: String, content: [UInt8]) throws(SystemError) {
+        let raw = demux_memfd_create(name)
+        guard raw >= 0 else { throw SystemError("create", "shared memory '\(name)'") }
+        let owned = OwnedDescriptor(adopting: raw)
+        guard pwrite(raw, content, content.count, 0) == content.count else { throw SystemError("fill", "shared memory '\(name)' of \(content.count) bytes") }
+        guard demux_add_seals(raw, CInt(DEMUX_SEAL_SIZE) | CInt(DEMUX_SEAL_WRITE)) == 0 else { throw SystemError("seal", "shared memory '\(name)'") }
+        descriptor = owned
+        length = content.count
+    }
+
     /// Takes over memory that another process made, after checking that its size is sealed and is what was agreed.
     public init(adopting descriptor: consuming OwnedDescriptor, length: Int, what: String) throws(SystemError) {
         let seals = demux_get_seals(descriptor.raw)

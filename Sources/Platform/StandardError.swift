@@ -2,8 +2,13 @@ import Glibc
 
 /// Lines for a person, on standard error: for what must be said before, or without, a log.
 public enum StandardError {
-    /// Writes one line; what cannot be written is lost.
-    public static func line(_ text: String) { try? Files.writeAll(Array((text + "\n").utf8), to: STDERR_FILENO, what: "the standard error") }
+    /// Longer lines are cut: a refusal of a stranger's may have 64 KiB.
+    private static let longest = 8192
+
+    /// Writes one line, with control characters as \xNN; what cannot be written is lost.
+    public static func line(_ text: String) {
+        try? Files.writeAll(Array((PrintableText.escaped(text, limit: longest) + "\n").utf8), to: STDERR_FILENO, what: "the standard error")
+    }
 }
 
 /// What a command was run for, on standard output.

@@ -43,4 +43,6 @@ public enum WatchReport: Codable, Equatable, Sendable {
 /// Where the watchdog of a run directory listens.
 public enum WatchSocket {
     public static func path(base: String) -> String { base + "/watchdog.sock" }
+    /// What the one watchdog of a run directory has locked.
+    public static func lock(base: String) -> String { base + "/watchdog.lock" }
 }

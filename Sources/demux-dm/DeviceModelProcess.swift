@@ -203,7 +203,8 @@ final class DeviceModelProcess {
         for number in inherited where !isMonitor(number) { descriptors.append(ChildProcess.Inherited(ours: number, theirs: number)) }
         let inheritedByQEMU = descriptors
         let child = try limits.restored { () throws(SystemError) in
-            try ChildProcess(program: specification.qemu, arguments: list, inherited: inheritedByQEMU)
+            // Its standard input is what libxl gave, as without us.
+            try ChildProcess(program: specification.qemu, arguments: list, input: .inherited, inherited: inheritedByQEMU)
         }
         qemu = child
         // What was QEMU's is QEMU's alone from now on.

@@ -23,9 +23,10 @@ enum LocalGuestProcess {
             domain: domain, vcpus: specification.local.vcpus, memoryBytes: UInt64(clamping: specification.local.memoryMiB) << 20)
         let prepared = try GuestProgram.prepare(specification.local, host: host)
         let base = RunDirectory.base(environment: ChildProcess.currentEnvironment())
-        let settings = Coordinator.Settings(
+        var settings = Coordinator.Settings(
             guestName: "local-\(domain.rawValue)", hostKind: "local",
             directory: RunDirectory.directory(domain: domain.rawValue, base: base), watchdog: Files.programFolder() + "/demux-watchdog")
+        settings.emulatorsEndWithIt = true
         let coordinator = try Coordinator(loop: loop, host: host, specification: specification, settings: settings, logger: logger)
         var status: CInt = 0
         var stopping = false
@@ -103,7 +104,8 @@ enum CheckProcess {
         let host = try LocalHost(domain: domain, vcpus: 2, memoryBytes: 16 << 20)
         var quiet = logger
         quiet.logLevel = .critical
-        let settings = Coordinator.Settings(guestName: "check", hostKind: "local", directory: "")
+        var settings = Coordinator.Settings(guestName: "check", hostKind: "local", directory: "")
+        settings.emulatorsEndWithIt = true
         let wished = specification.vnc?.listen.map(\.description) ?? []
         // On LocalHost none can be direct: whether it could on Xen shows there.
         for index in specification.emulators.indices { specification.emulators[index].mode = nil }

@@ -9,10 +9,12 @@ enum SpecificationSource {
     /// Larger specifications than this are a mistake, in bytes.
     private static let limit = 1 << 20
 
-    /// Reads the JSON that a parent wrote to our standard input.
+    /// Reads the JSON that a parent wrote to our standard input, which is /dev/null afterwards: it may hold passwords.
     static func standardInput() throws(SystemError) -> GuestSpecification {
-        try ControlCodec.decode(
-            GuestSpecification.self, from: try Files.readAll(STDIN_FILENO, limit: limit, what: "the specification on standard input"))
+        let bytes = try Files.readAll(STDIN_FILENO, limit: limit, what: "the specification on standard input")
+        let null = try Files.open("/dev/null")
+        guard dup2(null.raw, STDIN_FILENO) == STDIN_FILENO else { throw SystemError("close", "the specification on standard input") }
+        return try ControlCodec.decode(GuestSpecification.self, from: bytes)
     }
 
     /// Has the short-lived `demux spec` read the guest's file. What it finds wrong goes to our standard error, which is the log

@@ -18,6 +18,9 @@ struct Holdings {
 
     subscript(name: String) -> Int32? { held[name]?.raw.first }
 
+    /// The pipes that somebody writes lines to.
+    var outputs: [CInt] { held.filter { $0.key.hasSuffix("/" + KeeperNames.outputPart) }.flatMap(\.value.raw) }
+
     /// Tells a coordinator of all of them.
     func tell(_ socket: borrowing MessageSocket) throws(SystemError) {
         for (name, bag) in held { try socket.send(KeeperMessage.held(name).bytes, descriptors: bag.raw) }

@@ -29,6 +29,7 @@ final class Keeper {
     /// What this process was started with beside 0, 1 and 2, for the first coordinator.
     private var inherited: [CInt]
     private var holdings = Holdings()
+    private let unheard: UnheardOutput
     private var desk: AdoptionDesk?
     private var coordinator: Coordinator?
     private var started = 0
@@ -50,6 +51,7 @@ final class Keeper {
         environment = ChildProcess.currentEnvironment()
         signals = try SignalDescriptor(Self.handedOn + [SIGCHLD])
         loop = try EventLoop()
+        unheard = UnheardOutput(loop)
         guard demux_become_subreaper() == 0 else { throw SystemError("become", "the parent of the guest's orphans", remedy: "Linux 3.4 has it") }
     }
 
@@ -69,6 +71,7 @@ final class Keeper {
     // MARK: the coordinator
 
     private func start() throws(SystemError) {
+        unheard.end()
         let (ours, theirs) = try MessageSocket.pair()
         let socket = MessageSocket(adopting: OwnedDescriptor(adopting: ours))
         let childEnd = OwnedDescriptor(adopting: theirs)
@@ -89,7 +92,7 @@ final class Keeper {
     /// What came too early is not lost on it: it starts with the signals blocked that it will read.
     private func spawn(_ more: [String: String], inherited: [CInt]) throws(SystemError) -> pid_t {
         try ChildProcess(
-            program: program, arguments: arguments, environment: environment.merging(more) { _, new in new },
+            program: program, arguments: arguments, environment: environment.merging(more) { _, new in new }, input: .inherited,
             inherited: inherited.map { ChildProcess.Inherited(ours: $0, theirs: $0) }, blocked: Self.handedOn
         ).pid
     }
@@ -174,6 +177,7 @@ final class Keeper {
         guard let wait = restarts.next(now: EventLoop.now()) else { return giveUp(how) }
         StandardError.line("demux-keeper: the coordinator (pid \(dead.pid)) \(how); another takes over" + (wait == 0 ? "" : " in \(wait) ms"))
         guard wait > 0, told == nil else { return startAgain() }
+        unheard.begin(holdings.outputs)
         retry = loop.after(.milliseconds(wait)) { [unowned self] in
             self.retry = nil
             self.startAgain()
@@ -189,6 +193,7 @@ final class Keeper {
         let reason = "the coordinator \(how), after too many others; 'demux adopt' starts another"
         StandardError.line("demux-keeper: \(reason)")
         gaveUp = true
+        unheard.begin(holdings.outputs)
         desk?.tell("-\(reason)")
         if told != nil { return endEverybody() }
         reporter = try? spawn([KeeperNames.brokenVariable: reason], inherited: [])

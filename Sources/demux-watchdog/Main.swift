@@ -26,12 +26,8 @@ enum WatchdogProcess {
     }
 
     private static func run(base: String) throws {
-        // The folder is the lock: there is one watchdog for it, and nothing is left behind.
-        let folder = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        // The guest was quicker to end than this program to begin.
-        if folder < 0 && errno == ENOENT { return }
-        guard folder >= 0 else { throw SystemError("open", base) }
-        guard flock(folder, LOCK_EX | LOCK_NB) == 0 else { return }
+        // Without it the guest was quicker to end than this program to begin.
+        guard access(base, F_OK) == 0, let lock = try LockFile.take(WatchSocket.lock(base: base)) else { return }
         let path = WatchSocket.path(base: base)
         let loop = try EventLoop()
         let xen = XenPages()
@@ -46,7 +42,7 @@ enum WatchdogProcess {
         try loop.run()
         // Before the lock is let go of: afterwards it could be a successor's.
         unlink(path)
-        close(folder)
+        _ = consume lock
     }
 
     /// A socket for each guest, and two handles of Xen's.

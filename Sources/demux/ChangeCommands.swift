@@ -29,6 +29,33 @@ struct DetachCommand: ParsableCommand {
     }
 }
 
+struct RestartCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "restart",
+        abstract: "Start an emulator's program again.",
+        discussion: """
+            One that has ended or is parked gets another process, on its server and with what it kept. One that serves is ended first, if another process can \
+            go on from what it keeps; for the VNC server, viewers then connect again.
+            """
+    )
+
+    @OptionGroup var guest: GuestOptions
+
+    @Argument(help: "The emulator's name, as 'demux status' shows it.")
+    var emulator: String
+
+    /// The coordinator answers when the emulator serves, or has had its time.
+    private static let limit = Duration.seconds(130)
+
+    func run() throws {
+        try carryOut {
+            let client = try guest.connect()
+            guard case .done(let text) = try client.ask(.restart(name: emulator), limit: Self.limit) else { throw client.unexpected }
+            Output.line(Table.clean(text))
+        }
+    }
+}
+
 struct ReplaceCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "replace",

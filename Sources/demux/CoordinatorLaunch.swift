@@ -14,8 +14,7 @@ enum CoordinatorLaunch {
         let path = try Installed.locate(program, role: "the coordinator")
         let json = ControlCodec.encode(specification)
         // A file rather than a pipe: nobody would be left to write the rest of it.
-        let input = try SharedMemory(name: "demux-specification", length: json.count)
-        guard pwrite(input.descriptor.raw, json, json.count, 0) == json.count else { throw SystemError("write", "the specification for \(path)") }
+        let input = try SharedMemory(name: "demux-specification", content: json)
         guard dup2(input.descriptor.raw, STDIN_FILENO) == STDIN_FILENO else { throw SystemError("hand over", "the specification to \(path)") }
         if let base { setenv("DEMUX_RUN_DIR", base, 1) }
         throw Installed.become(path, arguments: arguments + ["--spec-json", "-"])

@@ -21,7 +21,7 @@ struct DemuxCommand: ParsableCommand {
             """,
         subcommands: [
             ListCommand.self, StatusCommand.self, TopCommand.self, TraceCommand.self, MetricsCommand.self, LogsCommand.self, CheckCommand.self,
-            RunCommand.self, AttachCommand.self, DetachCommand.self, ReplaceCommand.self, AdoptCommand.self,
+            RunCommand.self, AttachCommand.self, DetachCommand.self, RestartCommand.self, ReplaceCommand.self, AdoptCommand.self,
             UnplugCommand.self, StopCommand.self, ScreenshotCommand.self, DisplayCommand.self, WebCommand.self, SpecCommand.self,
         ]
     )

@@ -1,3 +1,5 @@
+import Platform
+
 /// Rows of text in aligned columns.
 struct Table {
     enum Alignment { case left, right }
@@ -47,27 +49,7 @@ struct Table {
     }
 
     /// A text as it may go to a terminal: what emulators and guests have a say in must not move the cursor.
-    static func clean(_ text: String) -> String {
-        guard text.unicodeScalars.contains(where: isControl) else { return text }
-        var result = ""
-        for scalar in text.unicodeScalars {
-            if isControl(scalar) {
-                let digits = String(scalar.value, radix: 16)
-                result += "\\x" + (digits.count < 2 ? "0" : "") + digits
-            } else {
-                result.unicodeScalars.append(scalar)
-            }
-        }
-        return result
-    }
-
-    private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
-        switch scalar.value {
-        // C0, DEL and C1; then what turns the direction of writing around.
-        case 0..<0x20, 0x7f...0x9f, 0x200e, 0x200f, 0x2028...0x202e, 0x2066...0x2069: true
-        default: false
-        }
-    }
+    static func clean(_ text: String) -> String { PrintableText.escaped(text, limit: .max) }
 }
 
 /// How text is set off: with escape sequences on a terminal, not at all elsewhere.

@@ -242,8 +242,9 @@ bool control_readable(struct control *control) {
         if (result == DMX_CLOSED || result == DMX_FAILED) {
             close(control->socket);
             control->socket = -1;
-            // The guest is still there, and so may be a new coordinator later: serve on.
-            return control->phase == PHASE_SERVING || control->phase == PHASE_PAUSED;
+            // An isolated emulator has nobody left to serve: the coordinator and whoever could take its place are gone.
+            if (control->phase != PHASE_SERVING && control->phase != PHASE_PAUSED) return false;
+            control->phase = PHASE_QUIT;
         }
     }
     return true;

@@ -24,7 +24,7 @@ struct CheckpointTests {
         }
         let emulator = KeptEmulator(
             specification: specification, phase: [.starting, .serving, .paused, .quitting, .ended].randomElement(using: &random) ?? .serving,
-            reason: flag() ? word() : nil, fate: flag() ? word() : nil, isLeaving: flag(), pid: Int32.random(in: 1...99_999, using: &random),
+            reason: flag() ? word() : nil, fate: flag() ? .parked(word()) : flag() ? .restarting(word()) : nil, isLeaving: flag(), pid: Int32.random(in: 1...99_999, using: &random),
             prefix: "process/1-\(UInt64.random(in: 0...UInt64.max, using: &random))/", mode: flag() ? .direct : .isolated, isSuccessor: flag(),
             isBeingReplaced: flag(), stateVersion: 3, capabilities: [word()], unplugClasses: UnplugClass.allCases,
             lines: [.init(device: 3, pin: 1, isa: nil), .init(device: 0, pin: 0, isa: 4)], populated: [.init(first: UInt64.random(in: 0...1 << 36, using: &random), pages: 3)],

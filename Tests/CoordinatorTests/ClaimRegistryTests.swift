@@ -1,6 +1,7 @@
 import EmulatorProtocol
 import Host
 import Logging
+import Platform
 import SeededNumbers
 import Testing
 
@@ -98,8 +99,8 @@ struct ClaimRegistryTests {
 struct LogBookTests {
     @Test("Control characters are escaped and long lines cut")
     func escaping() {
-        #expect(LogBook.escaped("a\u{1b}[31m\nb") == "a\\x1b[31m\\x0ab")
-        #expect(LogBook.escaped(String(repeating: "x", count: 5000)).utf8.count <= LogBook.longestLine + 8)
+        #expect(PrintableText.escaped("a\u{1b}[31m\nb") == "a\\x1b[31m\\x0ab")
+        #expect(PrintableText.escaped(String(repeating: "x", count: 5000)).utf8.count <= PrintableText.longest + 8)
     }
 
     @Test("A source that floods is cut off and the number of lost lines is said")

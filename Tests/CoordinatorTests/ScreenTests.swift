@@ -46,6 +46,51 @@ struct BackoffTests {
     }
 }
 
+@Suite("When one that died too often is tried again")
+struct LateRetryTests {
+    @Test("later and later, once a minute at last, and soon again when all went well for ten minutes")
+    func growing() {
+        var retry = LateRetry()
+        let second: UInt64 = 1_000_000_000
+        var now = 7 * second
+        let delays = (0..<6).map { _ in
+            defer { now += 60 * second }
+            return retry.next(now: now)
+        }
+        #expect(delays == [5, 10, 20, 40, 60, 60].map { .seconds($0) })
+        #expect((0..<100).allSatisfy { _ in retry.next(now: now) == .seconds(60) })
+        #expect(retry.next(now: now + LateRetry.memory) == .seconds(5))
+    }
+
+    @Test("what people and checkpoints have of it is read back", arguments: ["restarting: was killed by signal 9", "parked: exited with status 3", "parked: "])
+    func text(text: String) { #expect(RestartStatus(rawValue: text)?.rawValue == text) }
+}
+
+@Suite("Input from an exporter that nobody trusts")
+struct InputLimitTests {
+    private final class Sink: InputSink {
+        var takesAbsolute: Bool { false }
+        var events: [InputEvent] = []
+        func deliver(_ events: [InputEvent]) { self.events += events }
+    }
+
+    @Test("what comes too fast is dropped, but never what lets go of a key that is held")
+    func limited() throws {
+        let router = InputRouter()
+        let sink = Sink()
+        router.sink = sink
+        let flood = (0..<64).map { InputEvent.relative(x: Int16($0), y: 1) }
+        try router.take(Input([.key(30, down: true)]))
+        let before = EventLoop.now()
+        for _ in 0..<500 { try router.take(Input(flood)) }
+        // What was earned meanwhile, one in 0.5 ms, comes on top.
+        let most = 2049 + Int((EventLoop.now() - before) / 500_000)
+        #expect(sink.events.count <= most && sink.events.count >= 2048, "\(sink.events.count), not \(most)")
+        try router.take(Input([.key(30, down: false)]))
+        #expect(sink.events.last == .key(30, down: false))
+    }
+}
+
 @Suite("Input that waits")
 struct InputQueueTests {
     @Test("movements are merged, keys keep their order")

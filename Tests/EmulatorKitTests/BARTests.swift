@@ -252,7 +252,9 @@ struct BARTests {
 
     @Test("lets no vCPU wait when the coordinator goes away in the middle of a move")
     func coordinatorGone() throws {
-        let guest = try function()
+        let coordinator = try FakeCoordinator()
+        coordinator.mode = .direct
+        let guest = try Harness(Function.self, coordinator)
         guest.write(config: 0x14, 0xf100_0000)
         guest.coordinator.answersAtOnce = false
         #expect(guest.write(config: 0x04, 2, size: 2) == nil)

@@ -186,9 +186,20 @@ struct ControlTests {
         #expect(guest.coordinator.takeReceived() == [.modified(Modified(gfn: GFN(0x10), count: 2))])
     }
 
-    @Test("without its coordinator it goes on serving, and a loop without work does not spin on the closed socket")
-    func orphan() throws {
+    @Test("an isolated one ends when its coordinator is gone for good, once it has answered what it had taken")
+    func isolatedOrphan() throws {
         let guest = try Harness(Probe.self, FakeCoordinator())
+        #expect(guest.read(port: Probe.portBase) == 1)
+        guest.coordinator.close()
+        guest.turn()
+        #expect(guest.isStopped)
+    }
+
+    @Test("a direct one goes on serving without its coordinator, and a loop without work does not spin on the closed socket")
+    func orphan() throws {
+        let coordinator = try FakeCoordinator()
+        coordinator.mode = .direct
+        let guest = try Harness(Probe.self, coordinator)
         guest.coordinator.close()
         #expect(guest.read(port: Probe.portBase) == 1)
         #expect(guest.read(port: Probe.portBase) == 2)

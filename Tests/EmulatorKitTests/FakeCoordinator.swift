@@ -25,6 +25,8 @@ final class FakeCoordinator: @unchecked Sendable {
     var refused: [IORange] = []
     /// The state region that is handed out, and whether it is said to be fresh; nil: none.
     var state: (memory: SharedBox, fresh: Bool)?
+    /// How the emulator is attached.
+    var mode = AttachMode.isolated
     /// What else is said of it.
     var stateVersion: Int?
     var isRestored = false
@@ -151,7 +153,7 @@ final class FakeCoordinator: @unchecked Sendable {
         }
         if let observation { descriptors.append(observation.memory.descriptor.raw) }
         let attach = Attach(
-            mode: .isolated, domain: domain, server: server, vcpus: vcpus, ring: ring != nil, name: "tested", options: options, state: grant,
+            mode: mode, domain: domain, server: server, vcpus: vcpus, ring: ring != nil, name: "tested", options: options, state: grant,
             observe: observation.map { ObserveGrant(length: $0.memory.length, slow: slowMilliseconds) })
         send(Packet(.attach(attach), re: id), descriptors)
     }

@@ -21,7 +21,7 @@ final class Harness<E: Emulator & ~Copyable> {
     ) throws {
         self.coordinator = coordinator
         let thread = try TestThread { coordinator.serveSetup() }
-        let launch = try Launch(socket: OwnedDescriptor(adopting: coordinator.theirs), name: E.name, direct: false, capabilities: E.capabilities, unplugClasses: E.unplugClasses,
+        let launch = try Launch(socket: OwnedDescriptor(adopting: coordinator.theirs), name: E.name, direct: coordinator.mode == .direct, capabilities: E.capabilities, unplugClasses: E.unplugClasses,
             state: StateWish(length: E.stateLength, version: E.stateVersion, accepts: E.stateAccepts))
         if let guest { launch.setGuest(guest) }
         let channel = try launch.isolatedChannel()

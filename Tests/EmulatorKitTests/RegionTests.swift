@@ -115,7 +115,8 @@ struct RegionTests {
 
     @Test("of a coordinator that is gone counts as written all over, and stays where it is")
     func orphaned() throws {
-        let guest = try screen()
+        // An isolated one ends.
+        let guest = try screen { $0.mode = .direct }
         guest.coordinator.answersAtOnce = false
         Context(core: guest.core).requestDirty(guest.emulator.memory)
         Context(core: guest.core).requestSurface(width: 640, height: 480)

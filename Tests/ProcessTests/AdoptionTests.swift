@@ -183,6 +183,9 @@ private final class LastingGuest: @unchecked Sendable {
         }
     }
 
+    /// The process of the only emulator.
+    var lastPID: pid_t? { pids.withLock { $0.first } }
+
     /// The coordinator stops between two of its handlers, and does nothing more.
     func crash() throws {
         let now = try #require(life.withLock { $0 })
@@ -305,6 +308,49 @@ struct AdoptionTests {
         guard case .done = try ask(.attach(Built.cScratch("third", ["ports": "0x600", "mmio": "0xfeda0000"]))) else { return #expect(Bool(false), "not attached") }
         let vcpu = try guest.vcpu()
         #expect(try vcpu.read(port: 0x610, size: 4) == Place.c)
+        try guest.end()
+    }
+
+    @Test("An emulator that makes the shared doorbells block holds up no coordinator that takes over")
+    func doorbells() throws {
+        let guest = try LastingGuest([Built.test("doorbells")])
+        #expect(try guest.start() == [])
+        let vcpu = try guest.vcpu()
+        for _ in 0..<3 {
+            // After the first access it has filled one and emptied the other.
+            #expect(try vcpu.read(port: 0x700, size: 1) == 0x5a)
+            try guest.crash()
+            // On a thread of its own: one that hangs does not hang the test.
+            let began = onThread { () -> String? in
+                do { try guest.begin() } catch { return "\(error)" }
+                return nil
+            }
+            #expect(try began.get("the takeover") == nil)
+        }
+        #expect(try vcpu.read(port: 0x700, size: 1) == 0x5a)
+        try guest.end()
+    }
+
+    @Test("What an emulator writes while there is no coordinator is in the next one's log, and it lives")
+    func output() throws {
+        let guest = try LastingGuest([Built.test("speaks")])
+        #expect(try guest.start() == [])
+        let vcpu = try guest.vcpu()
+        for value in UInt64(10)..<13 {
+            try guest.crash()
+            // Its slot is a relay's, which has gone: it is answered when the next one has come.
+            let pid = try #require(guest.lastPID)
+            let pipe = OwnedDescriptor(adopting: open("/proc/\(pid)/fd/1", O_WRONLY | O_CLOEXEC))
+            let line = Array("said meanwhile \(value)\n".utf8)
+            #expect(write(pipe.raw, line, line.count) == line.count)
+            try guest.begin()
+            try vcpu.write(port: 0x700, size: 4, value: value)
+            try eventually("both are there") {
+                let log = try guest.onLoop { $0.logBook.last(2000) }
+                return log.contains { $0.hasSuffix("test: said meanwhile \(value)") } && log.contains { $0.hasSuffix("test: said \(value)") }
+            }
+        }
+        #expect(try guest.status.emulators.first?.state == "serving")
         try guest.end()
     }
 }

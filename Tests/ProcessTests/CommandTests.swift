@@ -284,4 +284,43 @@ struct CommandTests {
             #expect(try demux("status", "9").status == .status(0))
         }
     }
+
+    @Test("no process of a guest has the specification, or anything of the command's input")
+    func input() throws {
+        try withGuest { (run: RunningCommand) throws in
+            func link(_ pid: pid_t, _ number: String) -> String {
+                var target = [CChar](repeating: 0, count: 4096)
+                let length = readlink("/proc/\(pid)/fd/\(number)", &target, target.count)
+                return String(decoding: target.prefix(max(length, 0)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            }
+            let emulators = try status().emulators.map(\.pid)
+            for pid in emulators + [run.process.pid] {
+                #expect(link(pid, "0") == "/dev/null")
+                let all = TemporaryFolder.names(in: "/proc/\(pid)/fd").map { link(pid, $0) }
+                #expect(!all.contains { $0.contains("specification") }, "\(all)")
+            }
+            for pid in emulators { #expect(link(pid, "1").hasPrefix("pipe:") && link(pid, "1") == link(pid, "2")) }
+        }
+    }
+
+    @Test("emulators end with a coordinator that is killed, whether they look or not, and the guest can be run again")
+    func coordinatorKilled() throws {
+        let file = try specification(
+            """
+            - {name: deaf, program: demux-test-emulator, arguments: [deaf], ready-within: 60s}
+            """)
+        for _ in 0..<2 {
+            let run = try RunningCommand(Built.program("demux"), ["run", file, "--domid", "9"], base: base)
+            defer { endAll([run]) }
+            try eventually("the guest runs: \(run.text)") {
+                try #require(run.process.poll() == nil, "it ended: \(run.text)")
+                return run.text.contains("emulators serve it")
+            }
+            let pids = try status().emulators.map(\.pid)
+            #expect(pids.count == 4)
+            run.process.signal(SIGKILL)
+            #expect(try run.end() == .signal(SIGKILL))
+            try eventually("all have ended") { pids.allSatisfy { kill($0, 0) != 0 } }
+        }
+    }
 }

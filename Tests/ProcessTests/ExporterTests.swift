@@ -50,6 +50,20 @@ struct ExporterTests {
         }
     }
 
+    @Test("of a view-only guest's exporter nothing reaches the guest, whatever it says")
+    func viewOnly() throws {
+        var vnc = Built.exporter()
+        vnc.viewOnly = true
+        try withGuest([], display: Built.screen("input"), vnc: vnc) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            let before = try guest.screen(24)
+            _ = try guest.view("key 5 down")
+            _ = try guest.view("hint 800 600")
+            try eventually("both are refused") { try guest.log.count { $0.contains("has 'view-only' under 'vnc'") } == 2 }
+            #expect(try guest.screen(24) == before)
+        }
+    }
+
     @Test("a program that is no exporter is told so, and one that is none but an exporter as an emulator too")
     func wrongPlace() throws {
         try withGuest([], vnc: VNCSpecification(program: Built.program("demux-scratch"), readyWithinMilliseconds: 60_000)) { (guest: Guest) throws in

@@ -39,6 +39,10 @@ enum Built {
     static func debug() -> EmulatorSpecification {
         EmulatorSpecification(name: "debug", program: program("demux-debug"), readyWithinMilliseconds: 60_000)
     }
+    /// A shell's command in an emulator's place.
+    static func shell(_ script: String) -> EmulatorSpecification {
+        EmulatorSpecification(name: "test", program: "/bin/sh", arguments: ["-c", script], readyWithinMilliseconds: 60_000)
+    }
     /// The emulator that does what its arguments say.
     static func test(_ arguments: String..., readyWithin milliseconds: Int = 60_000) -> EmulatorSpecification {
         EmulatorSpecification(

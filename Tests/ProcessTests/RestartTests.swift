@@ -138,6 +138,67 @@ struct RestartTests {
         }
     }
 
+    /// As after as many deaths as there may be.
+    private func exhaust(_ guest: Guest, _ name: String, retry: Duration? = nil) throws {
+        try guest.onLoop { coordinator in
+            guard let holdings = try? coordinator.context.holdings(of: name) else { return }
+            if let retry { holdings.lateRetry.first = retry }
+            for _ in 0..<10 { _ = holdings.backoff.next(now: EventLoop.now(), for: Built.screen()) }
+        }
+    }
+
+    @Test("an exporter that died too often is parked, and comes back by the command that the log names")
+    func exporterParked() throws {
+        try withGuest([], vnc: Built.exporter()) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            try exhaust(guest, "vnc", retry: .seconds(1000))
+            try guest.crash("vnc")
+            try eventually("it is parked") { try guest.emulator("vnc").state == "parked: was killed by signal 9 (Killed)" }
+            #expect(try guest.log.contains { $0.contains("emulator 'vnc' is parked") && $0.contains("or at once by 'demux restart 7 vnc'") })
+            #expect(try guest.ask(.restart(name: "vnc")) == .done("emulator 'vnc' serves"))
+            #expect(try guest.emulator("vnc").state == "serving" && guest.view("pid") != "")
+        }
+    }
+
+    @Test("an exporter that died too often comes back by itself")
+    func exporterComesBack() throws {
+        try withGuest([], vnc: Built.exporter()) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            let first = try guest.emulator("vnc").pid
+            try exhaust(guest, "vnc", retry: .milliseconds(1))
+            try guest.crash("vnc")
+            try eventually("another serves") { try guest.emulator("vnc").pid != first && guest.emulator("vnc").state == "serving" }
+            #expect(try guest.log.contains { $0.contains("emulator 'vnc' is parked") })
+        }
+    }
+
+    @Test("every emulator that has ended comes back by the command that the log names, and one that serves is not ended without need")
+    func restartCommand() throws {
+        try withGuest([Built.scratch()], display: Built.screen()) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            try guest.setScreen(8, 77)
+            try exhaust(guest, "display")
+            try guest.crash("display")
+            try eventually("it is parked") { try guest.emulator("display").state.hasPrefix("parked") }
+            #expect(try guest.log.contains { $0.contains("'demux restart 7 display' starts it") })
+            #expect(try guest.ask(.restart(name: "display")) == .done("emulator 'display' serves"))
+            #expect(try guest.screen(8) == 77, "with what it knew")
+            let pid = try guest.emulator("display").pid
+            guard case .done = try guest.ask(.restart(name: "display")) else { return #expect(Bool(false), "one that serves") }
+            try eventually("another serves") { try guest.emulator("display").pid != pid && guest.emulator("display").state == "serving" }
+            guard case .failed(let reason) = try guest.ask(.restart(name: "nobody")) else { return #expect(Bool(false), "one that is not there") }
+            #expect(reason.contains("it has: display, scratch"))
+        }
+        try withGuest([Built.screen("stateless")]) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            guard case .failed(let reason) = try guest.ask(.restart(name: "display")) else { return #expect(Bool(false), "it would lose what it knows") }
+            #expect(reason.contains("'demux detach' it"))
+            try guest.crash("display")
+            try eventually("it is said") { try guest.log.contains { $0.contains("'demux restart 7 display' starts it anew") } }
+            #expect(try guest.ask(.restart(name: "display")) == .done("emulator 'display' serves"))
+        }
+    }
+
     @Test("one that keeps nothing, one that exits in order and one that shall not are not started again")
     func notRestarted() throws {
         var quiet = Built.screen("stateless")

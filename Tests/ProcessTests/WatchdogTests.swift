@@ -127,6 +127,19 @@ struct WatchdogTests {
         }
     }
 
+    @Test("whoever can read the run directory cannot keep the watchdog away by locking it")
+    func lockedByOthers() throws {
+        var raw: CInt = -1
+        defer { close(raw) }
+        try withGuest([scratch(.report)], watchdog: true, before: { coordinator in
+            raw = open(String(coordinator.settings.directory.dropLast(2)), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+            #expect(flock(raw, LOCK_EX | LOCK_NB) == 0)
+        }) { (guest: Guest) throws in
+            #expect(try guest.start() == [])
+            try eventually("there is a watchdog") { access(WatchSocket.path(base: guest.folder.path), F_OK) == 0 }
+        }
+    }
+
     @Test("the watchdog ends with the last guest, and leaves no socket")
     func ends() throws {
         let folder: TemporaryFolder

@@ -14,6 +14,7 @@ struct TestEmulator {
         switch mode {
         case "late": Late.main()
         case "plug": Plug.main()
+        case "speaks": Speaking.run()
         case "versioned": Versioned.main()
         case "exit": exit(CInt(rest.first ?? "3") ?? 3)
         case "die": Dying.run(rest.first ?? "")
@@ -24,6 +25,38 @@ struct TestEmulator {
         case "fuzz": Fuzz.run(seed: rest.first.flatMap { UInt64($0) } ?? 1, packets: rest.dropFirst().first.flatMap { Int($0) } ?? 1000)
         case "fuzz-exporter": Fuzz.run(seed: rest.first.flatMap { UInt64($0) } ?? 1, packets: rest.dropFirst().first.flatMap { Int($0) } ?? 1000, asExporter: true)
         default: Faulty.run(mode)
+        }
+    }
+}
+
+/// Writes what it is told to standard output and error: 1 a line that pretends to be others, 2 more than anybody wants to read, 3 last words.
+enum Speaking {
+    static func run() -> Never {
+        let wire = Wire()
+        var channel = wire.start()
+        func say(_ text: String, _ number: CInt = STDERR_FILENO) {
+            // As a program that does not look.
+            _ = text.withCString { write(number, $0, strlen($0)) }
+        }
+        signal(SIGPIPE, SIG_DFL)
+        while true {
+            var waits = [pollfd(fd: channel.waitDescriptor, events: Int16(POLLIN), revents: 0), pollfd(fd: 3, events: Int16(POLLIN), revents: 0)]
+            poll(&waits, 2, -1)
+            if waits[1].revents != 0, case .quit = wire.hear().body { exit(0) }
+            _ = channel.acknowledge()
+            for slot in 0..<channel.vcpuCount {
+                guard let request = channel.slots.take(slot) else { continue }
+                switch request.data {
+                case 1: say("heard\n2026-01-01T00:00:00+0000 info demux: forged\u{1b}[2J\n", STDOUT_FILENO)
+                case 2: for _ in 0..<20_000 { say(String(repeating: "flood ", count: 20) + "\n") }
+                case 3:
+                    say("last words without an end")
+                    kill(getpid(), SIGKILL)
+                default: say("said \(request.data)\n")
+                }
+                channel.slots.complete(slot, data: request.data)
+                channel.notify(slot)
+            }
         }
     }
 }

@@ -9,7 +9,6 @@
 #include <linux/aio_abi.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +30,7 @@ enum { DEMUX_MAX_DESCRIPTORS = 16 };
 
 static inline int demux_memfd_create(const char *name) { return (int)syscall(SYS_memfd_create, name, 3u /* CLOEXEC | ALLOW_SEALING */); }
 
-enum { DEMUX_SEAL_SIZE = 0x0001 | 0x0002 | 0x0004 /* F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW */ };
+enum { DEMUX_SEAL_SIZE = 0x0001 | 0x0002 | 0x0004 /* F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW */, DEMUX_SEAL_WRITE = 0x0008 /* F_SEAL_WRITE */ };
 static inline int demux_add_seals(int fd, int seals) { return fcntl(fd, 1033 /* F_ADD_SEALS */, seals); }
 static inline int demux_get_seals(int fd) { return fcntl(fd, 1034 /* F_GET_SEALS */); }
 
@@ -100,6 +99,17 @@ static inline int demux_unlock_file(int fd) {
 static inline int demux_punch_hole(int fd, int64_t offset, int64_t length) {
     return (int)syscall(SYS_fallocate, fd, 0x01 | 0x02 /* KEEP_SIZE | PUNCH_HOLE */, offset, length);
 }
+
+enum {
+    DEMUX_SPAWN_NULL_INPUT = 1,       // descriptor 0 is /dev/null, unless one of `theirs` is 0
+    DEMUX_SPAWN_ENDS_WITH_THREAD = 2, // it gets SIGKILL when the thread that starts it ends
+};
+// Starts a program in a process of its own: its pid, or the error's number below 0 when that cannot be done, or the program cannot be executed.
+// `arguments` (with the program's own name) and `environment` end with NULL. ours[i] becomes theirs[i], whatever numbers they have here. The program starts
+// with `blocked` blocked, and no other signal.
+pid_t demux_spawn(
+    const char *path, char *const *arguments, char *const *environment, const int *ours, const int *theirs, int descriptors, const int *blocked,
+    int blocked_count, int flags);
 
 static inline int demux_pidfd_open(pid_t pid) { return (int)syscall(434, pid, 0); }
 static inline int demux_pidfd_send_signal(int pidfd, int signal) { return (int)syscall(424, pidfd, signal, NULL, 0); }

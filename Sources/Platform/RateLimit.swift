@@ -1,23 +1,23 @@
-/// Lets a burst through and then one event an interval, so that a hostile guest cannot fill a log.
-struct RateLimit {
+/// Lets a burst through and then one event an interval, so that nobody who is hostile fills a log or a queue.
+public struct RateLimit: Sendable {
     private let burst: UInt64
     private let interval: UInt64
     private var tokens: UInt64
     private var last: UInt64 = 0
     /// Events held back since the last one that was let through.
-    private(set) var suppressed: UInt64 = 0
+    public private(set) var suppressed: UInt64 = 0
 
     /// - Parameters:
     ///   - burst: how many may come at once.
     ///   - interval: nanoseconds after which one more may come.
-    init(burst: UInt64, interval: UInt64) {
+    public init(burst: UInt64, interval: UInt64) {
         self.burst = max(burst, 1)
         self.interval = max(interval, 1)
         tokens = self.burst
     }
 
-    /// Whether the event may happen now. When it may, `suppressed` still says how many were held back before it, until `reset`.
-    mutating func allows(at now: UInt64) -> Bool {
+    /// Whether the event may happen now. When it may, `suppressed` still says how many were held back before it, until they are taken.
+    public mutating func allows(at now: UInt64) -> Bool {
         let earned = (now &- last) / interval
         if now < last || earned >= burst {
             (tokens, last) = (burst, now)
@@ -34,7 +34,7 @@ struct RateLimit {
     }
 
     /// Takes how many were held back.
-    mutating func takeSuppressed() -> UInt64 {
+    public mutating func takeSuppressed() -> UInt64 {
         defer { suppressed = 0 }
         return suppressed
     }

@@ -164,7 +164,7 @@ let package = Package(
         .testTarget(name: "CoordinatorTests", dependencies: ["Coordinator", "ControlProtocol", "EmulatorProtocol", "Host", "LocalHost", "Platform", "SeededNumbers", "Specification", "Unplug", .product(name: "Logging", package: "swift-log")]),
         // The keeper as a real process, with a child that says what it finds.
         .executableTarget(name: "demux-test-kept", dependencies: ["Keeping", "Platform"], path: "Tests/TestKept"),
-        .testTarget(name: "KeeperTests", dependencies: ["demux-keeper", "demux-test-kept", "Keeping", "Platform", "SeededNumbers"]),
+        .testTarget(name: "KeeperTests", dependencies: ["demux-keeper", "demux-test-kept", "Keeping", "Platform", "SeededNumbers", "TestTools"]),
         // Real child processes on LocalHost.
         .testTarget(
             name: "ProcessTests",

@@ -124,6 +124,20 @@ struct KeeperTests {
         #expect(try kept.line() == nil)
     }
 
+    @Test("What a program writes while there is no coordinator is read, so that it does not wait for one that never comes")
+    func unheard() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.path + "/log"
+        let log = OwnedDescriptor(adopting: open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600))
+        let kept = try Kept(["writer"], most: 0, inherited: [.init(ours: log.raw, theirs: STDERR_FILENO)])
+        // It ends when the last of its children has, which has then written all of it.
+        #expect(kept.end() == .status(1))
+        let file = try Files.open(path)
+        let lines = String(decoding: try Files.readAll(file.raw, limit: 1 << 20, what: "the log"), as: UTF8.self).split(separator: "\n")
+        #expect(lines.contains { $0.hasSuffix("a program says: line 0 that nobody reads") })
+        #expect(lines.count < 600, "and not without end")
+    }
+
     @Test("An orphan's end is told to the successor, once")
     func orphans() throws {
         let (readEnd, writeEnd) = try Files.pipe()

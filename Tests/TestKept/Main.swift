@@ -16,6 +16,7 @@ struct Main {
             kill(getpid(), SIGKILL)
         case "fail": exit(3)
         case "orphan": try orphan(link)
+        case "writer": try writer(link)
         default: exit(9)
         }
     }
@@ -53,6 +54,19 @@ struct Main {
             say("signal \(number)")
             exit(number == SIGHUP ? 7 : 0)
         }
+    }
+
+    /// Starts a child that writes more than a pipe holds, and dies.
+    private static func writer(_ link: KeeperLink) throws {
+        let ends = try Files.pipe()
+        let reading = OwnedDescriptor(adopting: ends.read)
+        try reading.setNonBlocking(true)
+        _ = try ChildProcess(
+            program: "/bin/sh", arguments: ["-c", "i=0; while [ $i -lt 4000 ]; do echo \"line $i that nobody reads\"; i=$((i+1)); done"],
+            inherited: [.init(ours: ends.write, theirs: STDOUT_FILENO), .init(ours: ends.write, theirs: STDERR_FILENO)])
+        link.keep([reading.raw], as: "process/1/" + KeeperNames.outputPart)
+        link.ready()
+        kill(getpid(), SIGKILL)
     }
 
     /// Starts a child, dies, and is told by the keeper how the child ended.

@@ -1,7 +1,8 @@
 #!/bin/bash
 # merge.sh OUTDIR MACHINE…: one TAP stream of several machines', line by line as it comes. On standard input are lines
 # `MACHINE TEXT`; `MACHINE = STATUS` says that the machine has ended, and with what status. A machine that does not come
-# to its plan, bails out, ends with another status than 0 or says nothing of its end is a `not ok`.
+# to its plan, bails out, ends with another status than 0 or says nothing of its end is a `not ok`. `MACHINE ! HEIR` says
+# that the machine froze, and that another goes on with the scenarios that it had not ended; what it has said stands.
 # Before the plan comes a table of scenario, seconds, seconds of the processor and checks; it is left in
 # OUTDIR/seconds.txt, too. The seconds are this machine's: dom0's clock is late when dom0 has had to wait for a processor.
 # OUTDIR/MACHINE/qemu.pid names the process whose processor seconds are counted.
@@ -42,6 +43,10 @@ while read -r machine text; do
       put "$result $COUNT${rest#"${rest%%[!0-9]*}"}";;
     1..*) PLANNED[$machine]=${text#1..};;
     "= "*) ended "$machine" "${text#= }";;
+    "! "*)
+      ENDED[$machine]=1
+      set -- "$@" "${text#! }"
+      put "# [$machine] THE MACHINE FROZE; machine ${text#! } goes on with what it had not ended";;
     "# scenario "*" ends with "*)       # in-dom0.sh: `scenario NAME ends with COUNT checks`
       read -r _ _ name _ _ checks _ <<< "$text"
       ends "$machine" "$name" "$checks"

@@ -32,6 +32,11 @@ is "one that has made fewer checks than it planned, too" "$(failures '1 1..0' '2
   'not ok 2 - machine 2 has made all its checks'
 is "one that ends with another status after its plan, too" "$(failures '1 1..0' '2 1..0' '1 = 0' '2 = 137')" \
   'not ok 1 - machine 2 ends in order'
+is "one that froze is no failure when another has ended its scenarios" \
+  "$(failures '1 1..0' '1 = 0' '2 ok 1 - b' '2 ! 4' '4 1..0' '4 = 0')" ''
+is "what it had said against them stands" "$(failures '1 1..0' '1 = 0' '2 not ok 1 - b' '2 ! 4' '4 1..0' '4 = 0')" 'not ok 1 - b'
+is "one whose heir does not come to the end fails the whole" "$(failures '1 1..0' '1 = 0' '2 ! 4')" \
+  'not ok 1 - machine 4 comes to the end of its scenarios'
 is "the table has each scenario's seconds, seconds of the processor, checks and machine" \
   "$(merged '1 # scenario 00-plain, at 15.1 s' '1 # scenario 00-plain ends with 9 checks' |
     awk '$2 == "00-plain" { print $3 ~ /^[0-9]+$/, $4 ~ /^[0-9]+$/, $5, $6 }')" '1 1 9 1'

@@ -10,9 +10,9 @@
 #   -m MIB, -p N, -c MODEL   the machine's memory (3072), virtual CPUs (1), CPU model
 #   -q            do not show the output
 #   -b            only make sure that the rig is built, and print where its products are
-# Exit status: the command's; 125: dom0 gave none (see console.log; the time limit is the usual reason); 126: usage.
+# Exit status: the command's; 123: the machine froze; 125: dom0 gave none (see console.log; the time limit is the usual reason); 126: usage.
 # Environment: DOM0_VCPUS (1), DOM0_MEM (1024M), XENARGS and DOM0ARGS (more command-line words), ACCEL, QEMU,
-# DEMUX_RIG_CACHE, DEMUX_RIG_FROZEN (300: seconds without a sign of life from dom0 after which it counts as frozen).
+# DEMUX_RIG_CACHE, DEMUX_RIG_FROZEN (180: seconds without a sign of life from dom0 after which it counts as frozen).
 HERE=$(cd "$(dirname "$0")" && pwd)
 LIMIT=600 OUT="" MEM=3072 SMP=1 QUIET="" ONLYBUILD="" SHARES=() EXTRA="" FORWARDS=()
 # The features taken away each break something under the software CPU: see README.md.
@@ -72,7 +72,7 @@ TAIL=""
 if [ -z "$QUIET" ]; then tail -n +1 -s 0.5 -f "$OUT/share/out.log" & TAIL=$!; fi
 # dom0 says every 5 seconds that it lives. The whole machine has been seen to freeze (README.md); then there is no point
 # in waiting for the time limit.
-FROZEN=${DEMUX_RIG_FROZEN:-300}
+FROZEN=${DEMUX_RIG_FROZEN:-180}
 timeout --foreground -k 5 "$LIMIT" "${QEMU:-qemu-system-x86_64}" -pidfile "$OUT/qemu.pid" -machine q35 -accel "${ACCEL:-tcg,thread=multi,tb-size=512}" \
   -cpu "$CPU" -smp "$SMP" -m "$MEM" -nodefaults -display none -no-reboot -serial stdio -kernel "$RIG/xen" \
   -append "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all conring_size=1024k dom0_mem=${DOM0_MEM:-1024M},max:${DOM0_MEM:-1024M} dom0_max_vcpus=${DOM0_VCPUS:-1} sched=credit sched_ratelimit_us=0 sched_credit_tslice_ms=5 spec-ctrl=eager-fpu $XENARGS" \
@@ -94,6 +94,6 @@ if [ -n "$TAIL" ]; then sleep 0.7; kill $TAIL; wait $TAIL 2>/dev/null; fi
 RC=$(cat "$OUT/share/rc.status" 2>/dev/null); RC=${RC:-125}
 awk -v a="$START" -v b="$(date +%s.%N)" -v q=$QEMURC -v r="$RC" -v o="$OUT" \
   'BEGIN{printf "run.sh: %.1f s, QEMU status %d, command status %s, output in %s\n", b-a, q, r, o}' >&2
-[ -z "$FROZE" ] || echo "run.sh: dom0 gave no sign of life for $FROZEN s, so the machine was ended" >&2
+if [ -n "$FROZE" ]; then RC=123; echo "run.sh: dom0 gave no sign of life for $FROZEN s, so the machine was ended" >&2; fi
 [ "$QEMURC" != 124 ] || echo "run.sh: the time limit of $LIMIT s was reached" >&2
 exit "$RC"

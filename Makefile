@@ -4,6 +4,14 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
+# A target imports what it declares: otherwise a clean build depends on the order in which targets happen to be built.
+TEST_BUILD := $(SWIFT) build --build-tests --explicit-target-dependency-import-check error
+
+# Swift Testing runs as many tests at once as there are processors, also while they wait for processes. So the suites that wait most
+# run in a process of their own, beside the others.
+TEST_PROGRAM := .build/debug/demuxPackageTests.xctest --testing-library swift-testing
+WAITING_TESTS := ^(ProcessTests|KeeperTests|DisplayTests|WatchTests|LocalHostTests|LocalCPUTests)\.
+
 RELEASE := .build-release
 BIN := $(RELEASE)/release
 STAGE := $(RELEASE)/stage
@@ -52,26 +60,27 @@ address-test: test-packages
 # DEMUX_TEST_FULL=1 sends 100,000 messages.
 viewer-address-test: test-packages source-packages
 	$(SWIFT) build --sanitize=address --scratch-path .build-asan --product demux-vnc
-	$(SWIFT) build --build-tests
+	$(TEST_BUILD)
 	libraries=$$(SWIFT=$(SWIFT) Tests/Sanitizer/libvncserver.sh .build-asan) && \
 	DEMUX_TEST_VNC=$(CURDIR)/.build-asan/debug/demux-vnc DEMUX_TEST_VNC_LIBRARIES=$$libraries \
 	$(SWIFT) test --skip-build --filter 'ViewerTests.RequestShapeTests'
 
 unit-test: test-packages
-	$(SWIFT) build --build-tests
+	$(TEST_BUILD)
 	$(SWIFT) test --skip-build
 
 # The release build, and before it the rig's machine, are made while the unit tests run: neither keeps every processor
 # busy. What they say comes after the tests.
 unit-test-beside-release: test-packages
-	$(SWIFT) build --build-tests
+	$(TEST_BUILD)
 	@mkdir -p $(RELEASE)
 	@echo 'beside the tests: $(RELEASE_BUILD)'; \
 	(Tests/XenRig/run.sh -b > /dev/null; exec $(RELEASE_BUILD)) > $(RELEASE)/beside-tests.log 2>&1 & build=$$!; \
-	trap 'kill $$build 2>/dev/null' INT TERM; \
-	$(SWIFT) test --skip-build; tests=$$?; \
-	wait $$build; built=$$?; cat $(RELEASE)/beside-tests.log; \
-	[ $$tests = 0 ] && [ $$built = 0 ]
+	trap 'kill $$build $$others 2>/dev/null' INT TERM; \
+	$(TEST_PROGRAM) --skip '$(WAITING_TESTS)' & others=$$!; \
+	$(TEST_PROGRAM) --filter '$(WAITING_TESTS)'; tests=$$?; \
+	wait $$others; others=$$?; wait $$build; built=$$?; cat $(RELEASE)/beside-tests.log; \
+	[ $$tests = 0 ] && [ $$others = 0 ] && [ $$built = 0 ]
 
 # The console's formatter shows each line as it comes, wherever it goes; prove's own choice for files and pipes shows all at the end.
 rig-test: test-packages stage

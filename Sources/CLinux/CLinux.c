@@ -1,13 +1,13 @@
 #include "CLinux.h"
 
+#include <stdlib.h>
+
 extern int prctl(int, ...);
 
-enum { MOST_DESCRIPTORS = 64, ABOVE_USUAL_NUMBERS = 64 };
+enum { ABOVE_USUAL_NUMBERS = 64 };
 
-// Puts ours[i] at theirs[i]. Each is copied out of the way first, so that none is overwritten before it was used. 0, or the error's number.
-static int place(const int *ours, const int *theirs, int count, int null_input, int free_from) {
-    int copies[MOST_DESCRIPTORS];
-    if (count > MOST_DESCRIPTORS) return EMFILE;
+// Puts ours[i] at theirs[i]. Each is copied out of the way first, to copies[i], so that none is overwritten before it was used. 0, or the error's number.
+static int place(const int *ours, const int *theirs, int *copies, int count, int null_input, int free_from) {
     for (int i = 0; i < count; i++) {
         if (theirs[i] >= free_from) free_from = theirs[i] + 1;
     }
@@ -32,14 +32,22 @@ static int place(const int *ours, const int *theirs, int count, int null_input, 
 pid_t demux_spawn(
     const char *path, char *const *arguments, char *const *environment, const int *ours, const int *theirs, int descriptors, const int *blocked,
     int blocked_count, int flags) {
+    // Made here: the child of a process of many threads must not allocate.
+    int *copies = calloc((size_t)descriptors + 1, sizeof *copies);
+    if (!copies) return -ENOMEM;
     // What goes wrong in the child is told through a pipe; it closes when the program is executed.
     int ends[2];
-    if (demux_pipe(ends) < 0) return -errno;
+    if (demux_pipe(ends) < 0) {
+        int code = errno;
+        free(copies);
+        return -code;
+    }
     int report = fcntl(ends[1], F_DUPFD_CLOEXEC, ABOVE_USUAL_NUMBERS);
     int code = errno;
     close(ends[1]);
     if (report < 0) {
         close(ends[0]);
+        free(copies);
         return -code;
     }
     sigset_t all, mask, before;
@@ -60,7 +68,7 @@ pid_t demux_spawn(
             // The parent has ended before that took effect.
             if (getppid() != parent) _exit(127);
         }
-        if (code == 0) code = place(ours, theirs, descriptors, flags & DEMUX_SPAWN_NULL_INPUT, report + 1);
+        if (code == 0) code = place(ours, theirs, copies, descriptors, flags & DEMUX_SPAWN_NULL_INPUT, report + 1);
         if (code == 0) {
             sigprocmask(SIG_SETMASK, &mask, NULL);
             execve(path, arguments, environment);
@@ -72,6 +80,7 @@ pid_t demux_spawn(
     }
     code = pid < 0 ? errno : 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    free(copies);
     close(report);
     if (pid > 0) {
         ssize_t got;

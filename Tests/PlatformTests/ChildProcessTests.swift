@@ -40,6 +40,22 @@ struct ChildProcessTests {
         #expect(found == paths[1] + "\n" + paths[0] + "\n")
     }
 
+    @Test("a program gets a hundred descriptors, under the numbers that they have here")
+    func many() throws {
+        let folder = try TemporaryFolder()
+        try folder.write("", to: "file")
+        var files: [DescriptorBag] = []
+        for _ in 0..<100 {
+            let bag = DescriptorBag()
+            bag.add(try Files.open(folder.path + "/file"))
+            files.append(bag)
+        }
+        let numbers = files.compactMap(\.raw.first)
+        let found = try output(
+            of: "readlink " + numbers.map { "/proc/$$/fd/\($0)" }.joined(separator: " "), more: numbers.map { .init(ours: $0, theirs: $0) })
+        #expect(found == String(repeating: folder.path + "/file\n", count: 100))
+    }
+
     @Test("one that cannot be executed is an error at once, with the reason", arguments: [("/nowhere/at-all", ENOENT), ("/etc/passwd", EACCES)])
     func missing(path: String, code: CInt) {
         let error = #expect(throws: SystemError.self) { try ChildProcess(program: path, arguments: []) }

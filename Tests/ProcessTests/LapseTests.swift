@@ -31,10 +31,13 @@ struct LapseTests {
     func forgottenBell(relayed: Bool) throws {
         try withGuest([emulator("forgets", relayed: relayed)], plain: relayed) { (guest: Guest) throws in
             #expect(try guest.start() == [])
-            for _ in 0..<3 { #expect(try read(guest).get("the access that nobody rang for") == 0x5a) }
-            try eventually("it is counted") { (try guest.emulator("test").faults?["forgotten-bell"] ?? 0) >= 3 }
+            // An answer that comes while a vCPU still spins for it needs no ring, and is none that was forgotten.
+            try eventually("they are counted") {
+                #expect(try read(guest).get("the access that nobody rang for") == 0x5a)
+                return (try guest.emulator("test").faults?["forgotten-bell"] ?? 0) >= 3
+            }
             let lines = try guest.log.filter { $0.contains("emulator 'test': it has answered on slot 0 without ringing") }
-            #expect(lines.count == 1, "of three only the first is told at once: \(lines)")
+            #expect(!lines.isEmpty && lines.count < 3, "one is told at once, the others in ten seconds at the earliest: \(lines)")
             #expect(try guest.emulator("test").state == "serving")
         }
     }

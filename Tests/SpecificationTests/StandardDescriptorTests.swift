@@ -75,7 +75,7 @@ extension CommandTests {
 
     // MARK: - What is no file
 
-    @Test("a FIFO, a device and a socket are refused as a specification at once", .timeLimit(.minutes(1)))
+    @Test("a FIFO, a device and a socket are refused as a specification at once", .timeLimit(.minutes(15)))
     func noFile() throws {
         let fifo = "\(folder.path)/fifo"
         try #require(mkfifo(fifo, 0o600) == 0)

@@ -28,7 +28,11 @@ if [ $# -gt 0 ]; then
   for s; do [ ! -e "$HERE/bench/$s.sh" ] || ALONE=$s; done
   PROGRAMS=$(for s; do cat "$HERE/scenarios/$s.sh" "$HERE/bench/$s.sh" 2>/dev/null | sed -n 's/^# needs: //p'; done | tr ' ' '\n' | grep -v '^nothing$' | sort -u)
 else
-  SCENARIOS=(); for f in "$HERE"/scenarios/*.sh; do SCENARIOS+=("$(basename "$f" .sh)"); done
+  SCENARIOS=()
+  for f in "$HERE"/scenarios/*.sh; do
+    # Some are too long for every day: `# only: full`.
+    if [ "$DEMUX_TEST_FULL" = 1 ] || ! grep -q '^# only: full' "$f"; then SCENARIOS+=("$(basename "$f" .sh)"); fi
+  done
 fi
 MISSING=""
 for p in $PROGRAMS; do [ -x "${DEMUX_STAGE:-/nonexistent}/bin/$p" ] || MISSING+=" $p"; done

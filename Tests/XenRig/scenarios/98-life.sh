@@ -2,7 +2,8 @@
 # that is set, a file system that is full, processes that are killed together. After each, nothing may have grown; the table at the end says
 # what was done, how often, and what was counted before and after. $STAGE/life.env may set OPERATIONS, to try some of them alone.
 # needs: demux demux-dm demux-keeper demux-watchdog demux-display demux-vnc demux-scratch
-# limit: 600
+# limit: 1500
+# only: full
 . /share/lib-spec.sh
 . /share/lib-display.sh
 REBOOTS=3 POINTS="0.4 2.0 3.6" KILL_POINTS="1.2 2.8" PAUSE=12 FLICKERS=6 GUESTS=2
@@ -137,7 +138,7 @@ names() {
   check "demux list --json is JSON" eval "demux list --json | python3 -c 'import json,sys; json.load(sys.stdin)'"
   check "demux metrics names it" eval "demux metrics | grep -q 'B.r .*Zwei'"
   check "libxl's log is where its name says" test -e "$(LOG_OF "$A")"
-  check "the folders are the numbers'" eval "! ls /run/demux | grep -vE '^([0-9]+|watchdog.sock)\$'"
+  check "the folders are the numbers'" eval "! ls /run/demux | grep -vE '^([0-9]+|watchdog.(sock|lock))\$'"
 }
 reboot() {
   local before i was
